@@ -1,0 +1,1 @@
+"""Runs beside the data: sources, coding, policy, the books, and the answers to the server."""

@@ -1,0 +1,60 @@
+"""The ClientApp: Flower's messages to and from a node's handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import kesit_privacy.quiet  # noqa: F401  (before Flower)
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict  # isort: skip
+from flwr.clientapp import ClientApp  # isort: skip
+
+from kesit_client.home import open_node
+from kesit_client.node import Node
+from kesit_privacy.wire import RECORD, REPLY, REQUEST, TRANSCRIPT, RefusalCode, refusal
+
+HOME = "kesit-home"
+"""Key of the node's folder in Flower's node configuration."""
+
+
+def make_app(find_node: Callable[[Context], Node]) -> ClientApp:
+    """The ClientApp of the nodes that `find_node` yields. One for production and simulation."""
+    app = ClientApp()
+
+    def respond(message: Message, handle: Callable[[dict[str, bytes]], bytes]) -> Message:
+        try:
+            record = message.content.config_records[RECORD]
+            data = handle({name: value for name, value in record.items() if _is_bytes(value)})
+        except Exception:  # Flower would send the exception's text to the server
+            data = refusal(RefusalCode.INTERNAL)
+        return Message(RecordDict({RECORD: ConfigRecord({REPLY: data})}), reply_to=message)
+
+    @app.query("hello")
+    def hello(message: Message, context: Context) -> Message:
+        return respond(message, lambda fields: find_node(context).hello(fields[REQUEST]))
+
+    @app.query("sum")
+    def answer(message: Message, context: Context) -> Message:
+        return respond(
+            message, lambda fields: find_node(context).answer(fields[REQUEST], fields[TRANSCRIPT])
+        )
+
+    @app.query("end")
+    def end(message: Message, context: Context) -> Message:
+        return respond(message, lambda fields: find_node(context).end(fields[REQUEST]))
+
+    return app
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, bytes)
+
+
+@lru_cache(maxsize=1)
+def _node_at(home: str) -> Node:
+    return open_node(Path(home))
+
+
+app = make_app(lambda context: _node_at(str(context.node_config[HOME])))

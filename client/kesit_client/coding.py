@@ -1,0 +1,144 @@
+"""From a table to codes, in two voices: `check` tells the owner, `encode` never fails.
+
+`check` is strict and speaks only on the owner's machine, before a run. `encode` is total: inside a
+run nothing about the data may change whether or how a client answers, so a bad value goes to its
+feature's cell for missing or unknown values, and of two rows with one id the first stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+
+from kesit_client.errors import Problem
+from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, Numeric
+from kesit_privacy.study import Study
+
+
+def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
+    """Codes of the customers, shape (customers, features of the study), C order.
+
+    Rows without an id belong to nobody who could consent, and are left out; `check` reports them.
+    """
+    customers = table.filter(pl.col(id_column).is_not_null()).unique(
+        subset=[id_column], keep="first", maintain_order=True
+    )
+    codes = np.empty((len(customers), len(study.features)), dtype=np.int16)
+    for index, feature in enumerate(study.features):
+        codes[:, index] = _encode_column(feature, customers[feature.name])
+    return codes
+
+
+def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:
+    if isinstance(feature, Numeric):
+        return feature.encode(_numbers(column))
+    place = {level: code for code, level in enumerate(feature.levels)}
+    text = _text(column)
+    codes = text.replace_strict(place, default=feature.unknown, return_dtype=pl.Int16)
+    return codes.set(text.is_null(), feature.missing).to_numpy()
+
+
+def _numbers(column: pl.Series) -> FloatArray:
+    """The column as floats, NaN where it holds no number."""
+    if column.dtype == pl.String:
+        column = column.str.strip_chars()
+    return column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+
+
+def _text(column: pl.Series) -> pl.Series:
+    """The column as text without space around it; null where nothing is left."""
+    text = column.cast(pl.String, strict=False).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def check(
+    table: pl.DataFrame, study: Study, id_column: str, min_customers: int = 1
+) -> list[Problem]:
+    """Everything about the table that its owner should know before a run; empty if all is well."""
+    return list(_problems(table, study, id_column, min_customers))
+
+
+def _problems(
+    table: pl.DataFrame, study: Study, id_column: str, min_customers: int
+) -> Iterator[Problem]:
+    ids = table[id_column]
+    if ids.null_count():
+        yield Problem(id_column, f"{ids.null_count():,} rows have no id.", "Give each row its id.")
+    if len(table) and ids.n_unique() < len(table):
+        doubled = ids.filter(ids.is_duplicated())
+        yield Problem(
+            id_column,
+            f"{doubled.n_unique():,} customer ids stand in several rows (first: {doubled[0]!r}).",
+            "Give each customer one row, for instance by grouping.",
+        )
+    customers = ids.n_unique()
+    if customers == 0:
+        yield Problem(id_column, "there is no customer.", "Check the file, or the query's filter.")
+        return
+    if customers < min_customers:
+        yield Problem(
+            id_column,
+            f"{customers:,} customers are fewer than the policy's minimum of {min_customers:,}.",
+            "Join a larger unit's node, or lower min_customers in the policy.",
+        )
+    for feature in study.features:
+        column = table[feature.name]
+        if isinstance(feature, Numeric):
+            yield from _numeric_problems(feature, column)
+        else:
+            yield from _categorical_problems(feature, column)
+
+
+def _numeric_problems(feature: Numeric, column: pl.Series) -> Iterator[Problem]:
+    values = _numbers(column)
+    absent = _text(column).is_null().to_numpy()
+    if column.dtype.is_float():
+        nans = column.is_nan().fill_null(False).to_numpy()
+    else:
+        nans = np.zeros(len(column), dtype=bool)
+    text = np.isnan(values) & ~absent & ~nans
+    if text.any():
+        row = int(text.argmax())
+        yield Problem(
+            feature.name,
+            f"{int(text.sum()):,} values are no numbers (row {row + 1}: {column[row]!r}).",
+            "Correct them, or leave them empty if they are missing.",
+        )
+    for name, bad in (("NaN", nans), ("infinite", np.isinf(values))):
+        if bad.any():
+            yield Problem(
+                feature.name,
+                f"{int(bad.sum()):,} values are {name} (first in row {int(bad.argmax()) + 1}).",
+                "Leave a missing value empty (null).",
+            )
+    present = values[np.isfinite(values)]
+    if not feature.may_be_constant and _constant(feature.encode(present)):
+        yield _constant_problem(feature, f"{present[0]:g}" if len(present) else "missing")
+
+
+def _categorical_problems(feature: Categorical, column: pl.Series) -> Iterator[Problem]:
+    text = _text(column)
+    unknown = text.filter(~text.is_in(list(feature.levels)) & text.is_not_null()).unique().sort()
+    if len(unknown):
+        listed = ", ".join(repr(level) for level in unknown[:5].to_list())
+        yield Problem(
+            feature.name,
+            f"{len(unknown):,} levels are not in the study: {listed}.",
+            f"Map them to one of: {', '.join(feature.levels[:12])}; or add them to the study.",
+        )
+    if not feature.may_be_constant and text.n_unique() < 2:
+        yield _constant_problem(feature, repr(text[0]))
+
+
+def _constant(codes: CodeArray) -> bool:
+    return len(codes) == 0 or bool((codes == codes[0]).all())
+
+
+def _constant_problem(feature: Feature, value: str) -> Problem:
+    return Problem(
+        feature.name,
+        f"every customer has the same value ({value}).",
+        "Check the source; if it is right, set may_be_constant = true for this feature.",
+    )

@@ -1,0 +1,46 @@
+"""Errors that a client's owner sees. Their text never leaves the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kesit_privacy.errors import KesitError
+
+
+class ClientError(KesitError):
+    """Base of the client's errors."""
+
+
+class SourceError(ClientError):
+    """A data source that cannot be opened, or lacks a column."""
+
+
+class PolicyError(ClientError):
+    """A policy file that cannot be used."""
+
+
+class StoreError(ClientError):
+    """Books that cannot be opened or trusted."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a client's data: where, what, and what would help."""
+
+    field: str
+    cause: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.cause} {self.remedy}"
+
+
+class DataError(ClientError):
+    """Data that do not fit the study's dictionary; holds every problem that was found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{first.field}: {first.cause}{more}", remedy=first.remedy)
+        self.problems = tuple(problems)

@@ -1,0 +1,69 @@
+"""A node's folder: identity, policy, source, approved studies, books and cache.
+
+identity.pem   the Ed25519 key, readable by its owner alone
+policy.toml    what the owner allows
+source.toml    where the rows are: `path` (CSV or Parquet) or `url` and `query`; `id_column`
+studies/       approved copies, one TOML file each
+books.sqlite   the ledger (and its witness beside it)
+cache/         coded rows
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from kesit_client.cache import CachedRows
+from kesit_client.errors import SourceError
+from kesit_client.node import Node
+from kesit_client.policy import Policy
+from kesit_client.sources import FileSource, Source, SqlSource
+from kesit_client.store import Store
+from kesit_privacy.identity import Identity
+from kesit_privacy.study import Study
+
+IDENTITY = "identity.pem"
+POLICY = "policy.toml"
+SOURCE = "source.toml"
+STUDIES = "studies"
+BOOKS = "books.sqlite"
+CACHE = "cache"
+
+
+def open_node(home: Path) -> Node:
+    """The node of a folder.
+
+    Raises:
+        KesitError: a part is missing or unreadable; the error names it.
+    """
+    source = read_source(home / SOURCE)
+    studies = [Study.load(path) for path in sorted((home / STUDIES).glob("*.toml"))]
+    return Node(
+        identity=Identity.load(home / IDENTITY),
+        policy=Policy.load(home / POLICY),
+        store=Store.open(home / BOOKS),
+        studies={study.hash: study for study in studies},
+        rows=lambda study: CachedRows(source, study, home / CACHE),
+    )
+
+
+def read_source(path: Path) -> Source:
+    """The source that a `source.toml` describes. Relative paths are relative to that file.
+
+    Raises:
+        SourceError: unreadable, or neither a path nor a URL with a query.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SourceError(f"{path}: cannot be read ({error}).", remedy="Write it anew.") from error
+    fields = {name: value for name, value in tables.items() if isinstance(value, str)}
+    nulls = tables.get("null_values", [""])
+    if set(fields) == {"path", "id_column"} and isinstance(nulls, list):
+        return FileSource(path.parent / fields["path"], fields["id_column"], tuple(map(str, nulls)))
+    if set(fields) == {"url", "query", "id_column"}:
+        return SqlSource(fields["url"], fields["query"], fields["id_column"])
+    raise SourceError(
+        f"{path}: describes no source.",
+        remedy="Give `path` and `id_column`, or `url`, `query` and `id_column` (all text).",
+    )

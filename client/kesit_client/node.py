@@ -1,0 +1,238 @@
+"""A client's node: bytes in, bytes out, and nothing leaves that the rules do not allow.
+
+Each handler turns whatever goes wrong into one code of the fixed list; causes go to the owner's log.
+The order in `answer` is the protocol's: check, charge, commit; compute; store; send what was stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kesit_client.cache import Rows
+from kesit_client.checklist import Approved, check_policy, check_server, judge
+from kesit_client.errors import SourceError
+from kesit_client.policy import Policy
+from kesit_client.store import Run, Store
+from kesit_privacy import hello as hello_form
+from kesit_privacy import instruction as instruction_form
+from kesit_privacy.canary import canary_bits, commitment
+from kesit_privacy.errors import ProtocolError
+from kesit_privacy.features import CodeArray, IntArray
+from kesit_privacy.hello import Hello, HelloRequest, Transcript
+from kesit_privacy.identity import Identity
+from kesit_privacy.instruction import Instruction
+from kesit_privacy.masking import mask, neighbours, new_ephemeral, shared_secret
+from kesit_privacy.noise import NoiseSource, SecureNoise, mode_label
+from kesit_privacy.study import Study
+from kesit_privacy.wire import Refusal, RefusalCode, pack_words, refusal, reply
+
+LOG = logging.getLogger("kesit.client")
+
+
+@dataclass
+class Node:
+    """One client.
+
+    Attributes:
+        identity: its long-lived key.
+        policy, store: what its owner allows, and its books.
+        studies: this client's own copies of studies, by hash.
+        rows: opens the coded customers of a study.
+        noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says so
+            under its signature, and real nodes refuse it.
+    """
+
+    identity: Identity
+    policy: Policy
+    store: Store
+    studies: dict[str, Study]
+    rows: Callable[[Study], Rows]
+    noise: NoiseSource = field(default_factory=SecureNoise)
+    masked: bool = True
+    simulated: bool = False
+    _secrets: dict[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.me = self.identity.public
+        self.mode = mode_label(self.noise.mode, masked=self.masked, simulated=self.simulated)
+
+    def approve(self, study: Study) -> None:
+        """The owner's approval of one copy of a study."""
+        self.studies[study.hash] = study
+        with self.store.transaction() as books:
+            books.approve(study)
+
+    def hello(self, request: bytes) -> bytes:
+        """Answer a hello request; asked again, with the same bytes as before."""
+        return self._guard("", lambda: self._hello(HelloRequest.parse(request)))
+
+    def answer(self, request: bytes, transcript: bytes) -> bytes:
+        """Answer an instruction with a masked, noisy vector, or refuse."""
+
+        def attempt() -> bytes:
+            order = instruction_form.read(request)
+            digest = instruction_form.instruction_hash(request)
+            return self._answer(order, digest, hello_form.read(transcript))
+
+        return self._guard("", attempt)
+
+    def end(self, request: bytes) -> bytes:
+        """Delete the run's private key: its masks can never be made again."""
+
+        def finish() -> bytes:
+            run = HelloRequest.parse(request).run
+            with self.store.transaction() as books:
+                books.end_run(run)
+            for key in [key for key in self._secrets if key[0] == run]:
+                del self._secrets[key]
+            return b""
+
+        return self._guard("", finish)
+
+    def _guard(self, run: str, handler: Callable[[], bytes]) -> bytes:
+        try:
+            reason = self.store.restored
+            if reason is not None:
+                raise Refusal(
+                    RefusalCode.RESTORED,
+                    f"The books look restored: {reason}.",
+                    remedy="Get the server's signed log and merge it.",
+                )
+            return reply(handler())
+        except Refusal as error:
+            code, cause = error.code, str(error)
+        except SourceError as error:
+            code, cause = RefusalCode.UNAVAILABLE, str(error)
+        except ProtocolError as error:
+            code, cause = RefusalCode.BAD_REQUEST, str(error)
+        except Exception as error:  # nothing but a code may leave, whatever failed
+            LOG.exception("the node failed")
+            code, cause = RefusalCode.INTERNAL, f"{type(error).__name__}: {error}"
+        self._log_refusal(run, code, cause)
+        return refusal(code)
+
+    def _log_refusal(self, run: str, code: RefusalCode, cause: str) -> None:
+        LOG.warning("refused with %s: %s", code.name, cause)
+        try:
+            with self.store.transaction() as books:
+                books.add_refusal(run, int(code), cause)
+        except Exception:  # a full disk must not turn a refusal into an exception
+            LOG.exception("the refusal could not be logged")
+
+    def _hello(self, request: HelloRequest) -> bytes:
+        check_server(request, self.policy)
+        study = self.studies.get(request.study)
+        with self.store.transaction() as books:
+            if study is None or not books.approved(request.study):
+                raise Refusal(
+                    RefusalCode.NOT_APPROVED,
+                    f"The study {request.study[:16]} is not approved here.",
+                    remedy="Compare its hash with the other members, then approve it.",
+                )
+            known = books.run(request.run)
+        check_policy(study, self.policy)
+        if known is None:
+            self.rows(study).prepare(request.run)
+            known = self._begin_run(request)
+        if (known.study, known.server) != (request.study, request.server):
+            raise ProtocolError(
+                "A run id was used twice.", remedy="The server must draw a new one."
+            )
+        if known.ephemeral is None:
+            raise ProtocolError("The run has ended.", remedy="The server must start a new run.")
+        return known.hello
+
+    def _begin_run(self, request: HelloRequest) -> Run:
+        private, public = new_ephemeral()
+        seed = secrets.token_bytes(32)
+        hello = Hello.sign(
+            request,
+            self.identity,
+            ephemeral=public,
+            mode=self.mode,
+            canary=commitment(seed),
+        )
+        fresh = Run(
+            request.run, request.study, request.server, hello.encoded, private, seed, None, None
+        )
+        with self.store.transaction() as books:
+            books.add_run(fresh)
+            kept = books.run(request.run)
+        assert kept is not None
+        return kept
+
+    def _answer(self, order: Instruction, digest: bytes, transcript: Transcript) -> bytes:
+        study = self.studies.get(order.study)
+        with self.store.transaction() as books:
+            approved = judge(
+                order,
+                digest,
+                transcript,
+                me=self.me,
+                mode=self.mode,
+                study=study,
+                policy=self.policy,
+                books=books,
+            )
+            if not approved.charged_before:
+                books.add_charge(approved.charge)
+                books.advance(order.run, order.transcript, order.roster)
+            stored = books.answer(order.run, order.step, order.attempt)
+        if not approved.charged_before:
+            self.store.witness()
+        if stored is not None:
+            return stored
+        assert study is not None
+        vector = self._noisy_vector(order, approved, self.rows(study).codes(order.run))
+        masked = self._masked(order, digest, transcript, approved.run, vector)
+        with self.store.transaction() as books:
+            books.add_answer(order.run, order.step, order.attempt, masked)
+            stored = books.answer(order.run, order.step, order.attempt)
+        assert stored is not None
+        return stored
+
+    def _noisy_vector(self, order: Instruction, approved: Approved, codes: CodeArray) -> IntArray:
+        canaries, run = order.canaries, approved.run
+        tail = np.zeros(canaries.count, dtype=np.int64)
+        if canaries.count and canaries.holder == self.me:
+            assert run.canary_seed is not None
+            bits = canary_bits(run.canary_seed, run.run, order.step, order.attempt, canaries.count)
+            tail += bits * canaries.amplitude
+        exact = np.concatenate([approved.query.sum(codes), tail])
+        # One call over data and canaries: the canaries test the noise that the data get.
+        return exact + self.noise.sample(order.share_variance, order.length)
+
+    def _masked(
+        self,
+        order: Instruction,
+        digest: bytes,
+        transcript: Transcript,
+        run: Run,
+        vector: IntArray,
+    ) -> bytes:
+        if not self.masked:
+            return pack_words(vector.astype(np.uint64))
+        assert run.ephemeral is not None
+        private = run.ephemeral
+
+        def secret(peer: str) -> bytes:
+            key = (run.run, peer)
+            if key not in self._secrets:
+                ephemeral = transcript.by_identity[peer].ephemeral
+                self._secrets[key] = shared_secret(private, ephemeral)
+            return self._secrets[key]
+
+        words = mask(
+            vector,
+            me=self.me,
+            secrets=secret,
+            peers=neighbours(order.roster, self.me),
+            salt=bytes.fromhex(transcript.hash),
+            instruction=digest,
+        )
+        return pack_words(words)

@@ -1,0 +1,141 @@
+"""Where rows come from: a CSV file, a Parquet file, or a query to any database of SQLAlchemy.
+
+A source yields one Polars table with the study's features and the customer's id, nothing else: columns
+that a study does not name are never read from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+from kesit_client.errors import SourceError
+
+
+class Source(Protocol):
+    """A table of customers. `id_column` names the column that tells them apart."""
+
+    @property
+    def id_column(self) -> str:
+        """Name of the customer's id."""
+
+    def read(self, features: Sequence[str]) -> pl.DataFrame:
+        """The id and these features, one row a record, columns in this order.
+
+        Raises:
+            SourceError: cannot be opened, or lacks a column.
+        """
+
+    def fingerprint(self) -> str | None:
+        """Changes whenever the data may have changed; None if only reading again would tell."""
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A CSV (`.csv`, `.tsv`, `.txt`) or Parquet (`.parquet`) file.
+
+    CSV values are read as text and become numbers only where the study says so: no guess from the
+    first rows decides a type.
+    """
+
+    path: Path
+    id_column: str
+    null_values: tuple[str, ...] = ("",)
+
+    def read(self, features: Sequence[str]) -> pl.DataFrame:
+        wanted = [self.id_column, *features]
+        try:
+            lazy = self._scan()
+            _require(wanted, lazy.collect_schema().names(), str(self.path))
+            return lazy.select(wanted).collect()
+        except (OSError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise SourceError(
+                f"{self.path}: cannot be read ({reason}).",
+                remedy="Check the path, the permissions and the format (UTF-8 CSV or Parquet).",
+            ) from error
+
+    def fingerprint(self) -> str | None:
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise SourceError(
+                f"{self.path}: cannot be read ({error.strerror}).", remedy="Check the path."
+            ) from error
+        return f"{self.path.resolve()}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+
+    def _scan(self) -> pl.LazyFrame:
+        suffix = self.path.suffix.lower()
+        if suffix == ".parquet":
+            return pl.scan_parquet(self.path)
+        if suffix in (".csv", ".tsv", ".txt"):
+            return pl.scan_csv(
+                self.path,
+                separator="\t" if suffix == ".tsv" else ",",
+                infer_schema=False,
+                null_values=list(self.null_values),
+            )
+        raise SourceError(
+            f"{self.path}: has an unknown format.", remedy="Use .csv, .tsv, .txt or .parquet."
+        )
+
+
+@dataclass(frozen=True)
+class SqlSource:
+    """A query to a database. The URL is SQLAlchemy's; it is kept out of every message."""
+
+    url: str = field(repr=False)
+    query: str
+    id_column: str
+
+    def read(self, features: Sequence[str]) -> pl.DataFrame:
+        wanted = [self.id_column, *features]
+        try:
+            engine = sqlalchemy.create_engine(self.url)
+            with engine.connect() as connection:
+                table = pl.read_database(
+                    sqlalchemy.text(self.query), connection, infer_schema_length=None
+                )
+            engine.dispose()
+        except (SQLAlchemyError, ImportError, pl.exceptions.PolarsError) as error:
+            raise SourceError(
+                f"The database query failed ({type(error).__name__}).",
+                remedy="Try the URL and the query with the database's own client;"
+                " its driver must be installed too.",
+            ) from error
+        _require(wanted, table.columns, "The query")
+        return table.select(wanted)
+
+    def fingerprint(self) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """A table that is already in memory."""
+
+    frame: pl.DataFrame
+    id_column: str
+
+    def read(self, features: Sequence[str]) -> pl.DataFrame:
+        wanted = [self.id_column, *features]
+        _require(wanted, self.frame.columns, "The table")
+        return self.frame.select(wanted)
+
+    def fingerprint(self) -> str | None:
+        return None
+
+
+def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
+    lacking = [name for name in wanted if name not in present]
+    if lacking:
+        raise SourceError(
+            f"{place}: has no column {', '.join(repr(name) for name in lacking)}.",
+            remedy=f"Its columns are: {', '.join(present)}. Rename one, or correct the study.",
+        )

@@ -1,0 +1,359 @@
+"""The books: one SQLite file beside the data, and the witness that it was not rolled back.
+
+Every charge is committed with `synchronous=FULL` before anything is computed. The file holds masked
+answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys, deleted
+when a run ends), charges, answers and refusals live here.
+
+A file restored from a backup would have forgotten charges. Two signs betray it: it is another file
+(another inode than the one written inside), or it knows fewer charges than the *witness*, a small
+file beside it that counts them. Then the node refuses everything until its owner merges the server's
+signed log (`merge`). Whoever restores the file, in place, together with its witness leaves no sign on
+this machine: only comparing with the server's log at the next run can tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kesit_client.errors import StoreError
+from kesit_client.migrations import migrate
+from kesit_privacy.spending import Spending
+from kesit_privacy.study import Study
+
+BUSY_SECONDS = 30.0
+RUN_DAYS = 30
+"""Ephemeral keys of runs older than this are deleted, ended or not."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this client said hello to. `ephemeral` is None once it ended."""
+
+    run: str
+    study: str
+    server: str
+    hello: bytes
+    ephemeral: bytes | None
+    canary_seed: bytes | None
+    transcript: str | None
+    last_roster: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One committed charge, in units of μ²."""
+
+    run: str
+    step: str
+    attempt: int
+    instruction: bytes
+    study: str
+    purpose: str
+    units: int
+    charged_at: float
+    origin: str = "own"
+
+
+class Store:
+    """A client's books. Open with `Store.open(path)`, or `Store.in_memory()` for simulations."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._db = connection
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open or create the books at `path`, migrating an older file.
+
+        Raises:
+            StoreError: not SQLite, read-only, locked, or written by a newer Kesit.
+        """
+        try:
+            fresh = not path.exists()
+            connection = _connect(str(path))
+            migrate(connection)
+            store = cls(connection, path)
+            if fresh:
+                with store.transaction() as books:
+                    books.set("inode", str(path.stat().st_ino))
+            store._look_for_restoration()
+            store._forget_old_runs()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{path}: the books cannot be opened ({error}).",
+                remedy="Check that the file is writable, that no other program holds it,"
+                " and that the disk has room.",
+            ) from error
+        return store
+
+    @classmethod
+    def in_memory(cls) -> Store:
+        """Books that vanish with the process."""
+        connection = _connect(":memory:")
+        migrate(connection)
+        return cls(connection, None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Books]:
+        """`BEGIN IMMEDIATE` .. `COMMIT`: what is read inside stays true until it is committed."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield Books(self._db)
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def witness(self) -> None:
+        """Note beside the books how many charges they hold. Called after each committed charge."""
+        if self._path is None:
+            return
+        head = Books(self._db).head()
+        target = self._witness_path(self._path)
+        partial = target.with_suffix(f".{os.getpid()}.part")
+        with partial.open("w") as file:
+            json.dump({"head": head}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+    @property
+    def restored(self) -> str | None:
+        """Why these books look restored from a backup, or None."""
+        return Books(self._db).get("restored")
+
+    def merge(self, log: Sequence[Spending], me: str) -> int:
+        """Add what the server's log knows and these books forgot; answers are allowed again.
+
+        Unfinished runs are closed: what they already answered may be among the forgotten.
+
+        Returns:
+            Number of charges added.
+        """
+        added = 0
+        with self.transaction() as books:
+            for entry in log:
+                if me in entry.roster:
+                    added += books.add_charge(
+                        Charge(
+                            entry.run,
+                            entry.step,
+                            entry.attempt,
+                            bytes.fromhex(entry.instruction),
+                            entry.study,
+                            entry.purpose,
+                            entry.units,
+                            time.time(),
+                            "merged",
+                        )
+                    )
+            books.end_all_runs()
+            books.set("restored", None)
+            if self._path is not None:
+                books.set("inode", str(self._path.stat().st_ino))
+        self.witness()
+        return added
+
+    def _look_for_restoration(self) -> None:
+        assert self._path is not None
+        witness = self._witness_path(self._path)
+        with self.transaction() as books:
+            head, reason = books.head(), None
+            if books.get("inode") != str(self._path.stat().st_ino):
+                reason = "the file is a copy of the one that the books were begun in"
+            if witness.exists():
+                try:
+                    seen = int(json.loads(witness.read_text())["head"])
+                except (ValueError, KeyError, TypeError):
+                    seen = head + 1
+                if seen > head:
+                    reason = f"the books hold {head} charges, their witness saw {seen}"
+            elif head:
+                reason = "the witness beside the books is gone"
+            if reason is not None:
+                books.set("restored", reason)
+
+    def _forget_old_runs(self) -> None:
+        with self.transaction() as books:
+            books.end_runs_before(time.time() - RUN_DAYS * 86_400)
+
+    @staticmethod
+    def _witness_path(path: Path) -> Path:
+        return path.with_name(path.name + ".witness")
+
+
+class Books:
+    """Reads and writes inside one transaction of a store."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def get(self, key: str) -> str | None:
+        """A note about the node, by name."""
+        row = self._db.execute("SELECT value FROM node WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, key: str, value: str | None) -> None:
+        """Write a note, or delete it with None."""
+        if value is None:
+            self._db.execute("DELETE FROM node WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO node VALUES (?, ?)", (key, value))
+
+    def approve(self, study: Study) -> None:
+        """Keep this copy of the study as approved by the owner."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO approval VALUES (?, ?, ?)",
+            (study.hash, study.canonical, time.time()),
+        )
+
+    def approved(self, study: str) -> bool:
+        """Whether the owner approved the study of this hash."""
+        found = self._db.execute("SELECT 1 FROM approval WHERE study = ?", (study,)).fetchone()
+        return found is not None
+
+    def run(self, run: str) -> Run | None:
+        """The run of this id, if this client said hello to it."""
+        row = self._db.execute(
+            "SELECT run, study, server, hello, ephemeral, canary_seed, transcript, last_roster"
+            " FROM run WHERE run = ?",
+            (run,),
+        ).fetchone()
+        if row is None:
+            return None
+        return Run(*row[:7], _unpack_roster(row[7]))
+
+    def add_run(self, run: Run) -> None:
+        """Begin a run; a second beginning changes nothing."""
+        self._db.execute(
+            "INSERT INTO run (run, study, server, hello, ephemeral, canary_seed, started_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                run.run,
+                run.study,
+                run.server,
+                run.hello,
+                run.ephemeral,
+                run.canary_seed,
+                time.time(),
+            ),
+        )
+
+    def advance(self, run: str, transcript: str, roster: Sequence[str]) -> None:
+        """Note the transcript and the roster of the run's latest instruction."""
+        packed = b"".join(bytes.fromhex(identity) for identity in roster)
+        self._db.execute(
+            "UPDATE run SET transcript = ?, last_roster = ? WHERE run = ?",
+            (transcript, packed, run),
+        )
+
+    def end_run(self, run: str) -> None:
+        """Delete the run's private keys."""
+        self._db.execute("UPDATE run SET ephemeral = NULL WHERE run = ?", (run,))
+
+    def end_all_runs(self) -> None:
+        """Delete all private keys of runs."""
+        self._db.execute("UPDATE run SET ephemeral = NULL")
+
+    def end_runs_before(self, moment: float) -> None:
+        """Delete the keys of runs that began before `moment` (Unix seconds)."""
+        self._db.execute("UPDATE run SET ephemeral = NULL WHERE started_at < ?", (moment,))
+
+    def charges(self, run: str, step: str | None = None) -> list[Charge]:
+        """Charges of a run (and step), oldest first."""
+        rows = self._db.execute(
+            "SELECT run, step, attempt, instruction, study, purpose, units, charged_at, origin"
+            " FROM charge WHERE run = ? AND (? IS NULL OR step = ?) ORDER BY id",
+            (run, step, step),
+        )
+        return [Charge(*row) for row in rows]
+
+    def add_charge(self, charge: Charge) -> int:
+        """Append a charge; 0 if (run, step, attempt) is charged already, else 1."""
+        cursor = self._db.execute(
+            "INSERT INTO charge"
+            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                charge.run,
+                charge.step,
+                charge.attempt,
+                charge.instruction,
+                charge.study,
+                charge.purpose,
+                charge.units,
+                charge.charged_at,
+                charge.origin,
+            ),
+        )
+        return cursor.rowcount
+
+    def spent(
+        self, *, study: str | None = None, purpose: str | None = None, since: float | None = None
+    ) -> int:
+        """Units charged: in all, or of one study, one purpose, or since a moment (Unix seconds)."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(units), 0) FROM charge"
+            " WHERE (?1 IS NULL OR study = ?1) AND (?2 IS NULL OR purpose = ?2)"
+            " AND (?3 IS NULL OR charged_at >= ?3)",
+            (study, purpose, since),
+        ).fetchone()
+        return int(row[0])
+
+    def head(self) -> int:
+        """Number of charges ever made."""
+        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
+
+    def answer(self, run: str, step: str, attempt: int) -> bytes | None:
+        """The stored answer, or None."""
+        row = self._db.execute(
+            "SELECT reply FROM answer WHERE run = ? AND step = ? AND attempt = ?",
+            (run, step, attempt),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def add_answer(self, run: str, step: str, attempt: int, reply: bytes) -> None:
+        """Store an answer; the first one stands."""
+        self._db.execute(
+            "INSERT INTO answer VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (run, step, attempt, reply),
+        )
+
+    def add_refusal(self, run: str, code: int, cause: str) -> None:
+        """Log a refusal for the owner. `cause` stays here."""
+        self._db.execute(
+            "INSERT INTO refusal (at, run, code, cause) VALUES (?, ?, ?, ?)",
+            (time.time(), run, code, cause),
+        )
+
+    def refusals(self) -> list[tuple[str, int, str]]:
+        """(run, code, cause) of all refusals, oldest first."""
+        rows = self._db.execute("SELECT run, code, cause FROM refusal ORDER BY id")
+        return [(run, code, cause) for run, code, cause in rows]
+
+
+def _connect(target: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
+
+
+def _unpack_roster(packed: bytes | None) -> tuple[str, ...] | None:
+    if packed is None:
+        return None
+    text = packed.hex()
+    return tuple(text[start : start + 64] for start in range(0, len(text), 64))

@@ -1,0 +1,1 @@
+"""Kesit's ground floor: studies, accounting, noise, queries and the private sum's messages."""

@@ -1,0 +1,128 @@
+"""The public data dictionary: what a feature may hold, said before anyone looks at data.
+
+A feature's bounds or levels come from the study, never from the customers: a bound taken from the
+data would itself be an unaccounted release. Every value of a feature has exactly one *code*, a
+small integer; bad values have one too, so that coding is total.
+
+    numeric      0 .. GRID: the value's place between its bounds; -1: missing (or not a finite number)
+    categorical  0 .. L-1: its level; L: a level that the study does not know; L+1: missing
+
+Codes are what a client caches and what every query reads.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+CodeArray = NDArray[np.int16]
+
+GRID_BITS = 14
+GRID = 1 << GRID_BITS
+"""Steps between a numeric feature's bounds: 2^-14 of the range, finer than the 2^-12 required."""
+
+MISSING_NUMERIC = -1
+MAX_LEVELS = 4096
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f][^\x00-\x1f]*$")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Numeric:
+    """A number with public bounds; values beyond them are clipped to them.
+
+    `transform = "signed-log"` places a value by sign(x)·log(1+|x|), for heavy tails such as money.
+    """
+
+    kind: Literal["numeric"]
+    name: Name
+    lower: float
+    upper: float
+    transform: Literal["linear", "signed-log"] = "linear"
+    may_be_constant: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Numeric:
+        if self.lower >= self.upper:
+            raise ValueError(
+                f"lower ({self.lower:g}) must be less than upper ({self.upper:g});"
+                " a feature with one possible value cannot help to tell customers apart"
+            )
+        return self
+
+    def forward(self, value: float) -> float:
+        """The transformed value, on the scale on which the grid is even."""
+        if self.transform == "linear":
+            return value
+        return math.copysign(math.log1p(abs(value)), value)
+
+    def _backward(self, value: float) -> float:
+        if self.transform == "linear":
+            return value
+        return math.copysign(math.expm1(abs(value)), value)
+
+    def decode(self, position: float) -> float:
+        """The value, in the feature's own unit, at `position` in 0 .. GRID (need not be whole)."""
+        low, high = self.forward(self.lower), self.forward(self.upper)
+        return self._backward(low + (high - low) * position / GRID)
+
+    def encode(self, values: FloatArray) -> CodeArray:
+        """Codes of `values`, shape (n,). NaN and ±inf become `MISSING_NUMERIC`.
+
+        A binary search in one table: comparisons are exact, so a value's code cannot depend on what
+        stands beside it (vectorised logarithms promise no such thing).
+        """
+        finite = np.isfinite(values)
+        codes = np.searchsorted(_thresholds(self), np.where(finite, values, 0.0), side="right")
+        return np.where(finite, codes, MISSING_NUMERIC).astype(np.int16)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Categorical:
+    """One of a public list of levels; anything else falls in the cell of unknown levels."""
+
+    kind: Literal["categorical"]
+    name: Name
+    levels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_LEVELS)]
+    may_be_constant: bool = False
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(levels)) != len(levels):
+            twice = sorted({level for level in levels if levels.count(level) > 1})
+            raise ValueError(f"levels are listed twice: {', '.join(twice)}")
+        return levels
+
+    @property
+    def unknown(self) -> int:
+        """Code of a level that the study does not list."""
+        return len(self.levels)
+
+    @property
+    def missing(self) -> int:
+        """Code of a missing value."""
+        return len(self.levels) + 1
+
+    @property
+    def cells(self) -> int:
+        """Number of codes: the levels, the unknown, the missing."""
+        return len(self.levels) + 2
+
+
+Feature = Annotated[Numeric | Categorical, Field(discriminator="kind")]
+
+
+@lru_cache(maxsize=1024)
+def _thresholds(feature: Numeric) -> FloatArray:
+    """GRID increasing values; code c holds the values from threshold c-1 (included) to c."""
+    return np.array([feature.decode(step + 0.5) for step in range(GRID)])

@@ -1,0 +1,31 @@
+"""The catalogue: every sum that a client can be asked for, by name and version.
+
+Adding a query is adding a class here; a client answers nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kesit_privacy.queries.base import Query, refuse
+from kesit_privacy.queries.clusters import ClusterSums
+from kesit_privacy.queries.histograms import Grid, Marginals
+from kesit_privacy.study import Study
+
+CATALOGUE: dict[tuple[str, int], type[Query]] = {
+    (query.name, query.version): query for query in (Marginals, Grid, ClusterSums)
+}
+
+__all__ = ["CATALOGUE", "ClusterSums", "Grid", "Marginals", "Query", "bind"]
+
+
+def bind(study: Study, name: str, version: int, params: dict[str, Any], scale_bits: int) -> Query:
+    """The catalogue's query of that name and version with these parameters.
+
+    Raises:
+        ProtocolError: no such query, or parameters out of range.
+    """
+    query = CATALOGUE.get((name, version))
+    if query is None:
+        raise refuse(f"no query {name!r} version {version}")
+    return query.bind(study, params, scale_bits)

@@ -1,0 +1,98 @@
+"""What every query of the catalogue is: a pure function of one row, summed exactly.
+
+A query is a frozen value: a study, public parameters and a lattice. It answers three questions:
+how long its vector is, what one customer can change (Δ), and what the sum over some rows is. The sum
+of rows is the sum of f(row), in any order and any chunking, to the bit: everything that reaches an
+accumulator is a whole number below 2^53 held in float64, or an int64.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from kesit_privacy.errors import ProtocolError
+from kesit_privacy.features import CodeArray, IntArray
+from kesit_privacy.study import Study
+
+CHUNK = 2048
+"""Rows at a time: keeps a chunk's arrays in the processor's cache; no result depends on it."""
+
+MAX_LENGTH = 1 << 20
+
+
+class Query(ABC):
+    """A sum that a study may ask for. Subclasses are frozen dataclasses.
+
+    Attributes:
+        scale_bits: one natural unit (one customer counted once) is 2^scale_bits lattice units.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    scale_bits: int
+
+    @classmethod
+    @abstractmethod
+    def bind(cls, study: Study, params: dict[str, Any], scale_bits: int) -> Self:
+        """The query that an instruction's parameters describe.
+
+        Raises:
+            ProtocolError: a parameter is missing, superfluous, of another type, or out of range.
+        """
+
+    @abstractmethod
+    def params(self) -> dict[str, Any]:
+        """Parameters as canonical JSON values; `bind` reads them back."""
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Number of coordinates."""
+
+    @property
+    @abstractmethod
+    def delta_sq(self) -> int:
+        """Δ² in squared lattice units: the largest ‖f(row)‖² over all rows (m not included)."""
+
+    @abstractmethod
+    def _sum_chunk(self, codes: CodeArray) -> IntArray:
+        """Σ f(row) over a chunk, in lattice units, shape (length,)."""
+
+    def sum(self, codes: CodeArray, chunk: int = CHUNK) -> IntArray:
+        """Σ f(row) over `codes`, shape (n, features), in lattice units; zeros for no rows."""
+        total = np.zeros(self.length, dtype=np.int64)
+        for start in range(0, len(codes), chunk):
+            total += self._sum_chunk(codes[start : start + chunk])
+        return total
+
+
+def take(params: dict[str, Any], *names: str) -> list[Any]:
+    """The parameters of exactly these names, in order."""
+    if not isinstance(params, dict) or set(params) != set(names):
+        raise refuse(f"the parameters must be {', '.join(names)}")
+    return [params[name] for name in names]
+
+
+def whole(value: Any, low: int, high: int, what: str) -> int:
+    """`value`, if it is an integer (no bool) in low .. high."""
+    if type(value) is not int or not low <= value <= high:
+        raise refuse(f"{what} must be a whole number in {low} .. {high}")
+    return value
+
+
+def whole_tuple(value: Any, size: int, low: int, high: int, what: str) -> tuple[int, ...]:
+    """`value` as a tuple, if it is a list of `size` integers in low .. high."""
+    if not isinstance(value, list) or len(value) != size:
+        raise refuse(f"{what} must be a list of {size}")
+    return tuple(whole(item, low, high, what) for item in value)
+
+
+def refuse(what: str) -> ProtocolError:
+    """The error for parameters that no honest server sends."""
+    return ProtocolError(
+        f"A query's parameters are out of range: {what}.",
+        remedy="Server and clients must run the same study and compatible versions of Kesit.",
+    )

@@ -1,0 +1,125 @@
+"""Default plans: which sums a segmentation study makes, and their shares of the budget.
+
+The plan is part of the study and of its hash; a client answers no step that is not in it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from kesit_privacy import accounting
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import BudgetError, StudyError
+from kesit_privacy.features import Numeric
+from kesit_privacy.study import PlanStep, Study
+
+GRID_DIMENSIONS = 3
+SMALLEST_SNR = 2.0
+"""Below this signal-to-noise ratio centres are noise: the study is refused (DESIGN, section 5)."""
+
+GRID_PLAN = (
+    PlanStep("grid", "grid", 0.5),
+    PlanStep("lloyd-1", "cluster-sums", 0.25),
+    PlanStep("lloyd-2", "cluster-sums", 0.25),
+)
+MARGINAL_PLAN = (
+    PlanStep("marginals", "marginals", 0.15),
+    PlanStep("cells", "cluster-sums", 0.45),
+    PlanStep("lloyd-1", "cluster-sums", 0.2),
+    PlanStep("lloyd-2", "cluster-sums", 0.2),
+)
+
+
+def uses_grid(embedding: Embedding) -> bool:
+    """Whether one joint grid can start the study: at most three features, all numeric."""
+    numeric = all(isinstance(feature, Numeric) for feature in embedding.features)
+    return numeric and len(embedding.features) <= GRID_DIMENSIONS
+
+
+def complete(study: Study) -> tuple[PlanStep, ...]:
+    """The study's plan: the one it gives, checked, or the default of its recipe.
+
+    Raises:
+        StudyError: a name that points nowhere, or a plan that the recipe cannot follow.
+    """
+    _check_names(study)
+    default = GRID_PLAN if uses_grid(Embedding.of(study)) else MARGINAL_PLAN
+    if not study.plan:
+        return default
+    given = {step.step: step.query for step in study.plan}
+    needed = {step.step: step.query for step in default}
+    if given != needed:
+        listed = ", ".join(f"{step} ({query})" for step, query in needed.items())
+        raise StudyError(
+            "plan",
+            "the steps are not those of this segmentation.",
+            remedy=f"Give a share to each of: {listed}; or leave [[plan]] out for the defaults.",
+        )
+    return tuple(next(s for s in study.plan if s.step == step.step) for step in default)
+
+
+def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
+    """n / (σ1·k·√d): σ1 is the noise of the whole budget spent on one sum, federated.
+
+    Members add shares of variance σ²/(n-c), so the opened noise is √(n/(n-c)) times the charged one;
+    the smallest roster is the worst case.
+    """
+    units = study.mu2_units if mu2_units is None else mu2_units
+    rules = study.roster
+    federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
+    sigma = study.max_clients_per_customer * federated / accounting.mu(units)
+    dimensions = len(Embedding.of(study).features)
+    return study.declared_customers / (sigma * study.segmentation.k * math.sqrt(dimensions))
+
+
+def check_budget(study: Study) -> None:
+    """Refuse a study whose budget cannot find its segments, and say what would do.
+
+    Raises:
+        BudgetError: signal-to-noise below `SMALLEST_SNR`.
+    """
+    snr = signal_to_noise(study)
+    if snr >= SMALLEST_SNR:
+        return
+    needed_units = math.ceil(study.mu2_units * (SMALLEST_SNR / snr) ** 2)
+    epsilon = accounting.epsilon(needed_units, study.delta)
+    features = len(Embedding.of(study).features)
+    fewer = max(1, math.floor(study.segmentation.k * snr / SMALLEST_SNR))
+    raise BudgetError(
+        f"epsilon = {study.epsilon:g} is too small for k = {study.segmentation.k} segments of about"
+        f" {study.declared_customers:,} customers with {features} features"
+        f" (signal-to-noise {snr:.2g}, needed {SMALLEST_SNR:g}).",
+        remedy=f"Agree on epsilon >= {math.ceil(epsilon * 100) / 100:g}, or on k <= {fewer}.",
+    )
+
+
+def _check_names(study: Study) -> None:
+    known = {feature.name for feature in study.features}
+    places = [("segmentation.features", name) for name in study.segmentation.features]
+    places += [("protected", name) for name in study.protected]
+    places += [("target", study.target)] if study.target else []
+    for field, name in places:
+        if name not in known:
+            raise StudyError(
+                field,
+                f"names {name!r}, which is no feature of the study.",
+                remedy=f"Use one of: {', '.join(sorted(known))}.",
+            )
+    chosen = study.segmentation.features
+    if len(set(chosen)) != len(chosen):
+        raise StudyError(
+            "segmentation.features", "names a feature twice.", remedy="Name each feature once."
+        )
+    if not Embedding.of(study).features:
+        raise StudyError(
+            "segmentation.features",
+            "is empty: every feature is protected or the target.",
+            remedy="Name the features that segments may be made of.",
+        )
+    if study.segmentation.k * study.thresholds.min_segment_size > study.declared_customers:
+        raise StudyError(
+            "segmentation.k",
+            f"{study.segmentation.k} segments of at least {study.thresholds.min_segment_size}"
+            f" do not fit in {study.declared_customers:,} customers.",
+            remedy="Choose a smaller k, or a smaller thresholds.min_segment_size.",
+        )

@@ -1,0 +1,74 @@
+"""The server's signed log of what it asked for: the second copy of every client's books.
+
+A client decides by its own ledger. The log serves after a client's books were restored from a
+backup: its owner merges the higher of the two, so that no charge is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kesit_privacy import canonical
+from kesit_privacy.errors import ProtocolError
+from kesit_privacy.hello import check_hex
+from kesit_privacy.identity import Identity, verify
+
+LOG_TAG = "kesit spending log v1"
+
+
+@dataclass(frozen=True)
+class Spending:
+    """One attempt at one sum, and what each member of its roster was charged."""
+
+    study: str
+    purpose: str
+    run: str
+    step: str
+    attempt: int
+    instruction: str
+    units: int
+    roster: tuple[str, ...]
+
+
+def sign_log(entries: Sequence[Spending], identity: Identity) -> bytes:
+    """The log as canonical bytes, signed by the server."""
+    body = {"tag": LOG_TAG, "server": identity.public, "entries": [asdict(e) for e in entries]}
+    signature = identity.sign(canonical.encode(body))
+    return canonical.encode({"log": body, "signature": signature})
+
+
+def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
+    """Entries of a log file, if one of the pinned `servers` signed it.
+
+    Raises:
+        ProtocolError: unreadable, malformed, or not signed by a pinned server.
+    """
+    try:
+        value = canonical.decode(path.read_bytes())
+        body, signature = value["log"], value["signature"]
+        server, tag = body["server"], body["tag"]
+        entries = tuple(_entry(item) for item in body["entries"])
+    except (OSError, KeyError, TypeError, ProtocolError) as error:
+        raise ProtocolError(
+            f"{path}: is not a spending log.", remedy="Ask the coordinator for its signed log."
+        ) from error
+    signed = isinstance(signature, str) and verify(server, canonical.encode(body), signature)
+    if tag != LOG_TAG or server not in servers or not signed:
+        raise ProtocolError(
+            f"{path}: is not signed by a server that the policy pins.",
+            remedy="Ask the coordinator for the log that its own key signed.",
+        )
+    return entries
+
+
+def _entry(value: dict[str, Any]) -> Spending:
+    entry = Spending(**{**value, "roster": tuple(value["roster"])})
+    check_hex(entry.run, 16)
+    check_hex(entry.instruction, 32)
+    for number in (entry.units, entry.attempt):
+        if type(number) is not int or number < 0:
+            raise TypeError("a count is not a whole number")
+    return entry

@@ -1,0 +1,1 @@
+"""Coordinates: opens noisy sums over a federation and turns them into segments."""

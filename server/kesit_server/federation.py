@@ -1,0 +1,311 @@
+"""The federation: one function, `sum`, between a query and the noisy sum over all members.
+
+Everything that the server learns of customers passes here. For each attempt it plans the noise from
+what is left of the study's μ², writes the charge into its own books, asks, and opens the sum if the
+whole roster answered. A silent or refusing member costs a new attempt on the smaller roster.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kesit_privacy import accounting, canonical
+from kesit_privacy import hello as hello_form
+from kesit_privacy.errors import ProtocolError
+from kesit_privacy.features import FloatArray, IntArray
+from kesit_privacy.hello import Hello, HelloRequest, Transcript
+from kesit_privacy.identity import Identity
+from kesit_privacy.instruction import MAX_ATTEMPTS, Canaries, Instruction
+from kesit_privacy.masking import WordArray, open_sum
+from kesit_privacy.noise import SECURE
+from kesit_privacy.queries import Query
+from kesit_privacy.spending import Spending
+from kesit_privacy.study import PlanStep, Study
+from kesit_privacy.wire import (
+    END,
+    HELLO,
+    MEANING,
+    REQUEST,
+    SUM,
+    TRANSCRIPT,
+    RefusalCode,
+    unpack_words,
+)
+from kesit_server.courier import Courier, Reply
+from kesit_server.errors import FederationError
+
+LARGEST_EXPECTED_SILENCE = 0.25
+"""Members × silence probability beyond which retries would eat the budget (rule 6)."""
+
+
+@dataclass(frozen=True)
+class NoisySum:
+    """An opened sum.
+
+    Attributes:
+        values: (length,) in natural units (a customer counted once is 1).
+        sigma: standard deviation of the noise on each value, all members' shares together.
+        canaries: (count,) the tail, in lattice units.
+    """
+
+    step: str
+    values: FloatArray
+    sigma: float
+    roster: int
+    attempt: int
+    canaries: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+class Federation:
+    """One run of a study over the members that answer on a grid.
+
+    Args:
+        courier: carries the messages.
+        study: the server's copy of the study.
+        identity: the server's key, which clients pin.
+        simulated: allow more members than retries could bear, and simulated noise.
+        on_event: called with a line of text when something happens that a person may want to know.
+    """
+
+    def __init__(
+        self,
+        courier: Courier,
+        study: Study,
+        identity: Identity,
+        *,
+        simulated: bool = False,
+        on_event: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.study = study
+        self.spending: list[Spending] = []
+        self.sums: list[NoisySum] = []
+        self._courier = courier
+        self._identity = identity
+        self._simulated = simulated
+        self._on_event = on_event
+        self._filter = accounting.GaussianFilter(study.mu2_units)
+        self._request = HelloRequest(study.hash, secrets.token_hex(16), identity.public)
+        self._transcript: Transcript | None = None
+        self._node_of: dict[str, int] = {}
+        self._roster: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> str:
+        """The run's id, hex."""
+        return self._request.run
+
+    @property
+    def spent_units(self) -> int:
+        """Units of μ² that the most charged member was charged in this run."""
+        return self._filter.spent
+
+    @property
+    def modes(self) -> frozenset[str]:
+        """How the members made noise, by their own signed word."""
+        return self._known_transcript().modes
+
+    @property
+    def members(self) -> int:
+        """Members of the present roster."""
+        return len(self._roster)
+
+    @property
+    def courier(self) -> Courier:
+        """The courier, for its counts."""
+        return self._courier
+
+    def hello(self) -> Transcript:
+        """Gather the members' keys for this run.
+
+        Raises:
+            FederationError: too few answered, too many for the retries they would need, or their
+                hellos contradict each other.
+        """
+        nodes = sorted(self._courier.grid.get_node_ids())
+        replies = self._courier.ask(HELLO, {REQUEST: self._request.encoded}, nodes)
+        hellos: dict[int, Hello] = {}
+        for node, reply in replies.items():
+            try:
+                if reply.code is RefusalCode.OK:
+                    hellos[node] = Hello.from_value(canonical.decode(reply.payload))
+            except ProtocolError:
+                replies[node] = Reply(RefusalCode.INTERNAL, b"")
+        absent = [(f"node {node}", replies.get(node)) for node in nodes if node not in hellos]
+        self._require_enough(len(hellos), absent)
+        try:
+            self._transcript = hello_form.gather(self._request, hellos.values())
+        except ProtocolError as error:
+            raise FederationError(error.cause, remedy=error.remedy) from error
+        if not self._simulated and self._transcript.modes != {SECURE}:
+            raise FederationError(
+                "A member answers with simulated noise.", remedy="Remove it from the federation."
+            )
+        self._node_of = {hello.identity: node for node, hello in hellos.items()}
+        self._roster = tuple(sorted(self._node_of))
+        self._check_silence()
+        self._on_event(f"{len(self._roster)} of {len(nodes)} members take part")
+        return self._transcript
+
+    def sum(self, step: str, query: Query, canaries: Canaries | None = None) -> NoisySum:
+        """The noisy sum of `query` over all members' customers, for one step of the plan.
+
+        Raises:
+            FederationError: too few members are left, or three attempts failed.
+            BudgetError: nothing is left of the budget for this step.
+        """
+        planned = self._planned(step, query)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            order = self._instruct(planned, attempt, query, canaries or Canaries())
+            answers, absent = self._collect(order)
+            if not absent:
+                return self._open(order, answers)
+            self._roster = tuple(member for member in self._roster if member in answers)
+            reasons = ", ".join(f"{name[:12]} {_reason(reply)}" for name, reply in absent[:5])
+            self._on_event(f"{step}: attempt {attempt} failed, {len(absent)} absent ({reasons})")
+            self._require_enough(len(self._roster), absent)
+        raise FederationError(
+            f"{step}: {MAX_ATTEMPTS} attempts failed; members keep falling away.",
+            remedy="Wait until the members are reachable and start a new run.",
+        )
+
+    def end(self) -> None:
+        """Let the members delete their keys for this run. Silence is no matter."""
+        nodes = list(self._node_of.values())
+        self._courier.ask(END, {REQUEST: self._request.encoded}, nodes)
+
+    def noise_ahead(self, step: str, delta: float) -> float:
+        """The σ, in natural units, that the next attempt at `step` would have at sensitivity Δ."""
+        units = self._affordable(self._planned(step, None))
+        rules, members = self.study.roster, len(self._roster)
+        federated = math.sqrt(members / (members - rules.max_colluders))
+        return self.study.max_clients_per_customer * delta * federated / accounting.mu(units)
+
+    def _planned(self, name: str, query: Query | None) -> PlanStep:
+        step = self.study.step(name)
+        done = any(opened.step == name for opened in self.sums)
+        if step is None or done or (query is not None and step.query != query.name):
+            raise FederationError(
+                f"The plan has no such sum left: {name!r}.",
+                remedy="Each step of the study's plan is one sum of its query.",
+            )
+        return step
+
+    def _affordable(self, step: PlanStep) -> int:
+        """The step's part of what is left, shared among the steps not yet done; never above plan."""
+        done = {opened.step for opened in self.sums}
+        ahead = sum(s.exact_share for s in self.study.plan if s.step not in done)
+        return min(
+            self.study.step_units(step), math.floor(self._filter.left * step.exact_share / ahead)
+        )
+
+    def _instruct(
+        self, step: PlanStep, attempt: int, query: Query, canaries: Canaries
+    ) -> Instruction:
+        """The next attempt's instruction, with the most precise noise that it can afford."""
+        price = {
+            "delta_sq": query.delta_sq,
+            "multiplicity": self.study.max_clients_per_customer,
+            "roster": len(self._roster),
+            "colluders": self.study.roster.max_colluders,
+        }
+        variance = accounting.share_variance(self._affordable(step), **price)
+        units = accounting.charge_units(share_variance=variance, **price)
+        order = Instruction(
+            study=self.study.hash,
+            run=self.run,
+            transcript=self._known_transcript().hash,
+            step=step.step,
+            attempt=attempt,
+            query=query.name,
+            query_version=query.version,
+            params=query.params(),
+            scale_bits=query.scale_bits,
+            variance=(variance.numerator, variance.denominator),
+            delta_sq=query.delta_sq,
+            colluders=self.study.roster.max_colluders,
+            multiplicity=self.study.max_clients_per_customer,
+            length=query.length + canaries.count,
+            roster=self._roster,
+            canaries=canaries,
+        )
+        self._filter = self._filter.charge(units)
+        self.spending.append(
+            Spending(
+                self.study.hash,
+                self.study.purpose,
+                self.run,
+                step.step,
+                attempt,
+                canonical.digest(order.encode()).hex(),
+                units,
+                self._roster,
+            )
+        )
+        return order
+
+    def _collect(
+        self, order: Instruction
+    ) -> tuple[dict[str, WordArray], list[tuple[str, Reply | None]]]:
+        fields = {REQUEST: order.encode(), TRANSCRIPT: self._known_transcript().encoded}
+        nodes = [self._node_of[member] for member in order.roster]
+        replies = self._courier.ask(SUM, fields, nodes)
+        answers: dict[str, WordArray] = {}
+        absent: list[tuple[str, Reply | None]] = []
+        for member in order.roster:
+            reply = replies.get(self._node_of[member])
+            if reply is None or reply.code is not RefusalCode.OK:
+                absent.append((member, reply))
+                continue
+            try:
+                answers[member] = unpack_words(reply.payload, order.length)
+            except ProtocolError:
+                absent.append((member, Reply(RefusalCode.INTERNAL, b"")))
+        return answers, absent
+
+    def _open(self, order: Instruction, answers: dict[str, WordArray]) -> NoisySum:
+        total = open_sum([answers[member] for member in order.roster])
+        size = order.length - order.canaries.count
+        sigma = math.sqrt(len(order.roster) * order.share_variance) / 2.0**order.scale_bits
+        opened = NoisySum(
+            order.step,
+            total[:size] / 2.0**order.scale_bits,
+            sigma,
+            len(order.roster),
+            order.attempt,
+            total[size:],
+        )
+        self.sums.append(opened)
+        return opened
+
+    def _require_enough(self, present: int, absent: list[tuple[str, Reply | None]]) -> None:
+        if present >= self.study.roster.min_size:
+            return
+        reasons = "; ".join(f"{name[:16]} {_reason(reply)}" for name, reply in absent[:10])
+        raise FederationError(
+            f"{present} members are left, the study needs {self.study.roster.min_size}"
+            f" ({reasons or 'no other node is connected'}).",
+            remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
+        )
+
+    def _check_silence(self) -> None:
+        expected = len(self._roster) * self.study.roster.silence_probability
+        if expected > LARGEST_EXPECTED_SILENCE and not self._simulated:
+            raise FederationError(
+                f"{len(self._roster)} members at a silence probability of"
+                f" {self.study.roster.silence_probability:g} would need too many retries.",
+                remedy="Use fewer or more reliable members; larger rosters are for simulation.",
+            )
+
+    def _known_transcript(self) -> Transcript:
+        if self._transcript is None:
+            raise FederationError("There was no hello yet.", remedy="Call hello() first.")
+        return self._transcript
+
+
+def _reason(reply: Reply | None) -> str:
+    return "was silent" if reply is None else f"refused: {MEANING.get(reply.code, reply.code.name)}"

@@ -1,0 +1,1 @@
+"""Federations on one machine: the production apps over an in-process grid."""
