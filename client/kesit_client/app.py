@@ -26,7 +26,7 @@ def make_app(find_node: Callable[[Context], Node]) -> ClientApp:
     def respond(message: Message, handle: Callable[[dict[str, bytes]], bytes]) -> Message:
         try:
             record = message.content.config_records[RECORD]
-            data = handle({name: value for name, value in record.items() if _is_bytes(value)})
+            data = handle({k: value for k, value in record.items() if isinstance(value, bytes)})
         except Exception:  # Flower would send the exception's text to the server
             data = refusal(RefusalCode.INTERNAL)
         return Message(RecordDict({RECORD: ConfigRecord({REPLY: data})}), reply_to=message)
@@ -46,10 +46,6 @@ def make_app(find_node: Callable[[Context], Node]) -> ClientApp:
         return respond(message, lambda fields: find_node(context).end(fields[REQUEST]))
 
     return app
-
-
-def _is_bytes(value: object) -> bool:
-    return isinstance(value, bytes)
 
 
 @lru_cache(maxsize=1)

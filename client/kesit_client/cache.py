@@ -1,7 +1,8 @@
 """Rows as a memory map: coded once, read by every sum of a run.
 
 The file holds codes and nothing else; its name is the hash of the dictionary and of the source's
-fingerprint, so a changed source or study finds no file and builds one. It is written beside and moved
+fingerprint, so a changed source or study finds no file and builds one. It is written beside and
+moved
 into place: a half-written cache is never read.
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kesit_client.policy import Policy
-from kesit_client.store import Books, Charge, Run
+from kesit_client.store import Books, Charge, Run, pack_roster, unpack_roster
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError, ProtocolError
 from kesit_privacy.hello import HelloRequest, Transcript
@@ -271,7 +271,7 @@ def _answered_before(charge: Charge, instruction: Instruction, run: Run, books: 
             raise Refusal(
                 RefusalCode.REPEATED,
                 f"Another instruction was answered for {charge.step}, attempt {charge.attempt}.",
-                remedy="If the server did not restart, treat this as an attack and tell the members.",
+                remedy="If the server did not restart, treat it as an attack; tell the members.",
             )
     if any(old.attempt > charge.attempt for old in earlier):
         raise _bad_roster("A later attempt was answered already.")
@@ -280,9 +280,9 @@ def _answered_before(charge: Charge, instruction: Instruction, run: Run, books: 
     return False
 
 
-def _check_shrinks(roster: Sequence[str], last: Sequence[str], *, strictly: bool) -> None:
-    members, before = set(roster), set(last)
-    if not members <= before or (strictly and members == before):
+def _check_shrinks(roster: Sequence[str], last: bytes, *, strictly: bool) -> None:
+    same = pack_roster(roster) == last
+    if (same and strictly) or (not same and not set(roster) <= set(unpack_roster(last))):
         raise _bad_roster("The roster is not a (strict) subset of the one before.")
 
 

@@ -1,7 +1,8 @@
 """A client's node: bytes in, bytes out, and nothing leaves that the rules do not allow.
 
-Each handler turns whatever goes wrong into one code of the fixed list; causes go to the owner's log.
-The order in `answer` is the protocol's: check, charge, commit; compute; store; send what was stored.
+Each handler turns whatever goes wrong into one code of the fixed list; causes go to the owner's
+log. The order in `answer` is the protocol's: check, charge, commit; compute; store; send what was
+stored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import Instruction
-from kesit_privacy.masking import mask, neighbours, new_ephemeral, shared_secret
+from kesit_privacy.masking import SharedSecrets, mask, neighbours, new_ephemeral
 from kesit_privacy.noise import NoiseSource, SecureNoise, mode_label
 from kesit_privacy.study import Study
 from kesit_privacy.wire import Refusal, RefusalCode, pack_words, refusal, reply
@@ -43,8 +44,8 @@ class Node:
         policy, store: what its owner allows, and its books.
         studies: this client's own copies of studies, by hash.
         rows: opens the coded customers of a study.
-        noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says so
-            under its signature, and real nodes refuse it.
+        noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says
+            so under its signature, and real nodes refuse it.
     """
 
     identity: Identity
@@ -55,7 +56,7 @@ class Node:
     noise: NoiseSource = field(default_factory=SecureNoise)
     masked: bool = True
     simulated: bool = False
-    _secrets: dict[tuple[str, str], bytes] = field(default_factory=dict, repr=False)
+    _secrets: dict[str, SharedSecrets] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.me = self.identity.public
@@ -88,8 +89,7 @@ class Node:
             run = HelloRequest.parse(request).run
             with self.store.transaction() as books:
                 books.end_run(run)
-            for key in [key for key in self._secrets if key[0] == run]:
-                del self._secrets[key]
+            self._secrets.pop(run, None)
             return b""
 
         return self._guard("", finish)
@@ -218,20 +218,16 @@ class Node:
         if not self.masked:
             return pack_words(vector.astype(np.uint64))
         assert run.ephemeral is not None
-        private = run.ephemeral
-
-        def secret(peer: str) -> bytes:
-            key = (run.run, peer)
-            if key not in self._secrets:
-                ephemeral = transcript.by_identity[peer].ephemeral
-                self._secrets[key] = shared_secret(private, ephemeral)
-            return self._secrets[key]
-
+        if run.run not in self._secrets:
+            self._secrets[run.run] = SharedSecrets(run.ephemeral)
+        shared = self._secrets[run.run]
         words = mask(
             vector,
             me=self.me,
-            secrets=secret,
-            peers=neighbours(order.roster, self.me),
+            secrets={
+                peer: shared(transcript.by_identity[peer].ephemeral)
+                for peer in neighbours(order.roster, self.me)
+            },
             salt=bytes.fromhex(transcript.hash),
             instruction=digest,
         )

@@ -1,7 +1,7 @@
 """Where rows come from: a CSV file, a Parquet file, or a query to any database of SQLAlchemy.
 
-A source yields one Polars table with the study's features and the customer's id, nothing else: columns
-that a study does not name are never read from a file.
+A source yields one Polars table with the study's features and the customer's id, nothing else:
+columns that a study does not name are never read from a file.
 """
 
 from __future__ import annotations

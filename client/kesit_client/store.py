@@ -6,9 +6,9 @@ when a run ends), charges, answers and refusals live here.
 
 A file restored from a backup would have forgotten charges. Two signs betray it: it is another file
 (another inode than the one written inside), or it knows fewer charges than the *witness*, a small
-file beside it that counts them. Then the node refuses everything until its owner merges the server's
-signed log (`merge`). Whoever restores the file, in place, together with its witness leaves no sign on
-this machine: only comparing with the server's log at the next run can tell.
+file beside it that counts them. Then the node refuses everything until its owner merges the
+server's signed log (`merge`). Whoever restores the file, in place, together with its witness
+leaves no sign on this machine: only comparing with the server's log can tell.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ RUN_DAYS = 30
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this client said hello to. `ephemeral` is None once it ended."""
+    """A run that this client said hello to.
+
+    `ephemeral` is None once it ended; `last_roster` is packed (see `pack_roster`).
+    """
 
     run: str
     study: str
@@ -43,7 +46,7 @@ class Run:
     ephemeral: bytes | None
     canary_seed: bytes | None
     transcript: str | None
-    last_roster: tuple[str, ...] | None
+    last_roster: bytes | None
 
 
 @dataclass(frozen=True)
@@ -230,9 +233,7 @@ class Books:
             " FROM run WHERE run = ?",
             (run,),
         ).fetchone()
-        if row is None:
-            return None
-        return Run(*row[:7], _unpack_roster(row[7]))
+        return None if row is None else Run(*row)
 
     def add_run(self, run: Run) -> None:
         """Begin a run; a second beginning changes nothing."""
@@ -252,10 +253,9 @@ class Books:
 
     def advance(self, run: str, transcript: str, roster: Sequence[str]) -> None:
         """Note the transcript and the roster of the run's latest instruction."""
-        packed = b"".join(bytes.fromhex(identity) for identity in roster)
         self._db.execute(
             "UPDATE run SET transcript = ?, last_roster = ? WHERE run = ?",
-            (transcript, packed, run),
+            (transcript, pack_roster(roster), run),
         )
 
     def end_run(self, run: str) -> None:
@@ -352,8 +352,12 @@ def _connect(target: str) -> sqlite3.Connection:
     return connection
 
 
-def _unpack_roster(packed: bytes | None) -> tuple[str, ...] | None:
-    if packed is None:
-        return None
+def pack_roster(roster: Sequence[str]) -> bytes:
+    """Identities (hex) as 32 bytes each, one after the other."""
+    return bytes.fromhex("".join(roster))
+
+
+def unpack_roster(packed: bytes) -> tuple[str, ...]:
+    """The identities that `pack_roster` packed."""
     text = packed.hex()
     return tuple(text[start : start + 64] for start in range(0, len(text), 64))

@@ -7,10 +7,10 @@ privacy-loss supermartingale of a Gaussian depends on μ alone (Koskela, Tobaben
 theorem 11; Smith and Thakurta 2022). ε at a given δ comes from the analytic Gaussian
 (Balle and Wang 2018), computed by `dp_accounting`.
 
-μ² is kept in whole units of 2^-48, charges rounded up and budgets rounded down, so that books add up
-exactly on every machine and rounding never favours spending. Noise is a sum of discrete Gaussians;
-at four lattice units or more a share its divergences from the continuous Gaussian are below 1e-60
-(Kairouz, Liu and Steinke 2021), which δ swallows.
+μ² is kept in whole units of 2^-48, charges rounded up and budgets rounded down, so that books add
+up exactly on every machine and rounding never favours spending. Noise is a sum of discrete
+Gaussians; at four lattice units or more a share its divergences from the continuous Gaussian are
+below 1e-60 (Kairouz, Liu and Steinke 2021), which δ swallows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def budget_units(epsilon: float, delta: float) -> int:
     >>> round(mu(budget_units(1.0, 1e-6)) ** -1, 3)  # the noise multiplier of one release
     4.225
     """
-    sigma = dp_accounting.get_sigma_gaussian(epsilon, delta)
+    sigma = float(dp_accounting.get_sigma_gaussian(epsilon, delta))
     # The bisection stops within 1e-12 on either side: step to the safe one.
     return math.floor(UNITS_PER_MU2 / (sigma * (1 + 1e-9)) ** 2)
 

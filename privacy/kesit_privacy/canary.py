@@ -12,7 +12,7 @@ from kesit_privacy.features import IntArray
 
 
 def commitment(seed: bytes) -> str:
-    """What the holder's hello says of its 32-byte seed (hex). Hiding, because the seed is random."""
+    """What the holder's hello says of its seed, in hex. Hiding: the seed is 32 random bytes."""
     return canonical.digest(b"kesit canary v1" + seed).hex()
 
 

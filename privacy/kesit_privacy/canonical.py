@@ -72,8 +72,7 @@ def _refuse_floats(value: Any) -> None:
     if isinstance(value, dict):
         for item in value.values():
             _refuse_floats(item)
-    elif isinstance(value, list | tuple):
-        # A list of plain integers is the long case (centres): look at its types, not each item.
-        if set(map(type, value)) != {int}:
-            for item in value:
-                _refuse_floats(item)
+    # A list of plain integers is the long case (centres): look at its types, not each item.
+    elif isinstance(value, list | tuple) and set(map(type, value)) != {int}:
+        for item in value:
+            _refuse_floats(item)

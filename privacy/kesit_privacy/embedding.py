@@ -1,8 +1,8 @@
 """The space in which k-means measures: codes of features as integer coordinates.
 
-A numeric feature is one coordinate in 0 .. GRID. A categorical feature is one coordinate for each of
-its codes (unknown and missing among them), one of them at GRID/√2 and the others at 0, so that two
-different levels lie a full range (GRID) apart. A missing number stands at its feature's *fill*
+A numeric feature is one coordinate in 0 .. GRID. A categorical feature is one coordinate for each
+of its codes (unknown and missing among them), one of them at GRID/√2 and the others at 0, so that
+two different levels lie a full range (GRID) apart. A missing number stands at its feature's *fill*
 position, a public parameter of the query.
 """
 

@@ -4,8 +4,8 @@ A feature's bounds or levels come from the study, never from the customers: a bo
 data would itself be an unaccounted release. Every value of a feature has exactly one *code*, a
 small integer; bad values have one too, so that coding is total.
 
-    numeric      0 .. GRID: the value's place between its bounds; -1: missing (or not a finite number)
-    categorical  0 .. L-1: its level; L: a level that the study does not know; L+1: missing
+    numeric      0 .. GRID: the value's place between its bounds; -1: missing (or not a finite
+    number) categorical  0 .. L-1: its level; L: a level that the study does not know; L+1: missing
 
 Codes are what a client caches and what every query reads.
 """

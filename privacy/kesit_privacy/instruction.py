@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from kesit_privacy import canonical
@@ -30,9 +31,10 @@ MAX_INSTRUCTION_BYTES = 64 << 20
 class Canaries:
     """Extra coordinates at the end of the vector, zero for every customer.
 
-    The member `holder` draws one bit a coordinate from its own secret seed (whose hash stands in its
-    hello), adds `amplitude` where the bit is 1, keeps the seed until the run is over, then reveals it.
-    No server draws or knows the bits while sums are made. `count` 0 means none, `holder` then "".
+    The member `holder` draws one bit a coordinate from its own secret seed (whose hash stands in
+    its hello), adds `amplitude` where the bit is 1, keeps the seed until the run is over, then
+    reveals it. No server draws or knows the bits while sums are made. `count` 0 means none,
+    `holder` then "".
     """
 
     count: int = 0
@@ -147,7 +149,7 @@ def _roster(value: Any) -> tuple[str, ...]:
         raise _bad("roster")
     for identity in value:
         check_hex(identity, 32)
-    if any(first >= second for first, second in zip(value, value[1:], strict=False)):
+    if any(first >= second for first, second in pairwise(value)):
         raise _bad("roster: not sorted, or one member twice")
     return tuple(value)
 

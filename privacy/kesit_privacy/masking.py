@@ -1,19 +1,19 @@
 """Pairwise masks that cancel only when every member of the roster has answered one instruction.
 
-Each pair shares an X25519 secret for the run; HKDF turns it into one key an instruction (transcript as
-salt, both identities and I in the info); ChaCha20 turns the key into a stream of 64-bit words. The
-lower identity adds the stream, the higher subtracts it, modulo 2^64. Streams of one pair for two
-instructions are independent, so answers to two rosters cannot be combined.
+Each pair shares an X25519 secret for the run; HKDF turns it into one key an instruction
+(transcript as salt, both identities and I in the info); ChaCha20 turns the key into a stream of
+64-bit words. The lower identity adds the stream, the higher subtracts it, modulo 2^64. Streams of
+one pair for two instructions are independent, so answers to two rosters cannot be combined.
 
-A roster of up to 40 masks everyone with everyone. Above, each member masks with the k nearest on the
-sorted circle of identities. That graph has connectivity k: fewer than k colluders leave the honest
-members connected, so nothing but the honest members' whole sum opens.
+A roster of up to 40 masks everyone with everyone. Above, each member masks with the k nearest on
+the sorted circle of identities. That graph has connectivity k: fewer than k colluders leave the
+honest members connected, so nothing but the honest members' whole sum opens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -57,19 +57,29 @@ def new_ephemeral() -> tuple[bytes, str]:
     return key.private_bytes_raw(), key.public_key().public_bytes_raw().hex()
 
 
-def shared_secret(private: bytes, peer: str) -> bytes:
-    """X25519 of a private key and a peer's public key (hex), 32 bytes.
+class SharedSecrets:
+    """One run's X25519 secrets with its peers, each computed once. Drop it when the run ends."""
 
-    Raises:
-        ProtocolError: the peer sent a point of low order, which would make the secret public.
-    """
-    try:
-        key = X25519PrivateKey.from_private_bytes(private)
-        return key.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(peer)))
-    except ValueError as error:
-        raise ProtocolError(
-            "A peer's ephemeral key is not usable.", remedy="Start a new run without that member."
-        ) from error
+    def __init__(self, private: bytes) -> None:
+        self._key = X25519PrivateKey.from_private_bytes(private)
+        self._known: dict[str, bytes] = {}
+
+    def __call__(self, ephemeral: str) -> bytes:
+        """The secret shared with the holder of a public key (hex), 32 bytes.
+
+        Raises:
+            ProtocolError: a point of low order, which would make the secret public.
+        """
+        if ephemeral not in self._known:
+            try:
+                peer = X25519PublicKey.from_public_bytes(bytes.fromhex(ephemeral))
+                self._known[ephemeral] = self._key.exchange(peer)
+            except ValueError as error:
+                raise ProtocolError(
+                    "A peer's ephemeral key is not usable.",
+                    remedy="Start a new run without that member.",
+                ) from error
+        return self._known[ephemeral]
 
 
 def stream(
@@ -86,23 +96,21 @@ def mask(
     values: IntArray,
     *,
     me: str,
-    secrets: Mapping[str, bytes] | Callable[[str], bytes],
-    peers: Sequence[str],
+    secrets: Mapping[str, bytes],
     salt: bytes,
     instruction: bytes,
 ) -> WordArray:
-    """`values` plus `me`'s masks with all `peers`, modulo 2^64, shape of `values`.
+    """`values` plus `me`'s masks with its peers, modulo 2^64, shape of `values`.
 
     Args:
-        secrets: the run's shared secret of each peer, by identity.
+        secrets: the run's shared secret with each peer, by the peer's identity.
         salt: hash of the transcript; instruction: I. 32 bytes each.
     """
-    lookup = secrets if callable(secrets) else secrets.__getitem__
     words = values.astype(np.uint64)
-    for peer in peers:
+    for peer, secret in secrets.items():
         low, high = min(me, peer), max(me, peer)
         pad = stream(
-            lookup(peer), salt=salt, low=low, high=high, instruction=instruction, size=len(words)
+            secret, salt=salt, low=low, high=high, instruction=instruction, size=len(words)
         )
         if me == low:
             words += pad
@@ -113,4 +121,5 @@ def mask(
 
 def open_sum(answers: Sequence[WordArray]) -> IntArray:
     """Σ answers modulo 2^64, read as signed: the noisy sum, if all of the roster stand in it."""
-    return np.sum(np.stack(answers), axis=0, dtype=np.uint64).astype(np.int64)
+    total: WordArray = np.sum(np.stack(answers), axis=0, dtype=np.uint64)
+    return total.astype(np.int64)

@@ -61,8 +61,8 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
 def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     """n / (σ1·k·√d): σ1 is the noise of the whole budget spent on one sum, federated.
 
-    Members add shares of variance σ²/(n-c), so the opened noise is √(n/(n-c)) times the charged one;
-    the smallest roster is the worst case.
+    Members add shares of variance σ²/(n-c), so the opened noise is √(n/(n-c)) times the charged
+    one; the smallest roster is the worst case.
     """
     units = study.mu2_units if mu2_units is None else mu2_units
     rules = study.roster

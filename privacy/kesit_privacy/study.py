@@ -1,8 +1,8 @@
 """The study: what the members agree on, as one frozen value with one hash.
 
-A study is read from TOML, checked field by field, and completed with the default plan of its recipe.
-Its hash covers every field that can change what is asked of customers' data, so two members whose
-hashes agree hold the same study. Tables that describe a machine and not the agreement
+A study is read from TOML, checked field by field, and completed with the default plan of its
+recipe. Its hash covers every field that can change what is asked of customers' data, so two
+members whose hashes agree hold the same study. Tables that describe a machine and not the agreement
 (`[simulation]`) are no part of it.
 """
 
@@ -82,7 +82,7 @@ class Thresholds:
 
 @dataclass(frozen=True, config=STRICT)
 class PlanStep:
-    """One sum of the plan: the most that one attempt at it may cost, as a share of the study's μ²."""
+    """One sum of the plan, and the most one attempt at it may cost: a share of the study's μ²."""
 
     step: Name
     query: Name

@@ -42,9 +42,9 @@ class RefusalCode(IntEnum):
 
 MEANING: dict[RefusalCode, str] = {
     RefusalCode.UNAVAILABLE: "the node is not ready (its owner's `check` says why)",
-    RefusalCode.NOT_APPROVED: "the node's owner has not approved this study (or holds another copy)",
+    RefusalCode.NOT_APPROVED: "the node's owner has approved no study of this hash",
     RefusalCode.POLICY: "the node's policy forbids it",
-    RefusalCode.NOT_PINNED: "a member, a server or a noise mode that the node's policy does not pin",
+    RefusalCode.NOT_PINNED: "a member, server or noise mode that the node's policy does not pin",
     RefusalCode.BAD_REQUEST: "the request breaks the protocol",
     RefusalCode.NOT_IN_PLAN: "the step, query or cost is not in the study's plan",
     RefusalCode.ROSTER: "the roster is too small, or not a subset of the one before",

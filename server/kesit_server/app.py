@@ -38,7 +38,7 @@ class Coordination:
     study: Study
     identity: Identity
     finish: Callable[[Federation, Segmentation], None]
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     simulated: bool = False
     seed: int | None = None
     on_event: Callable[[str], None] = field(default=lambda text: None)

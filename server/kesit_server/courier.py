@@ -1,8 +1,8 @@
 """The courier: the same bytes to many nodes over Flower's `Grid`, until they answer or time is up.
 
-Polling the grid is finer than Flower's own `send_and_receive`, whose three-second steps would be most
-of a round's time. A node that stays silent is asked again with the same bytes: a client answers one
-instruction with one answer, so asking twice costs nothing.
+Polling the grid is finer than Flower's own `send_and_receive`, whose three-second steps would be
+most of a round's time. A node that stays silent is asked again with the same bytes: a client
+answers one instruction with one answer, so asking twice costs nothing.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Courier:
                 if message.has_error():
                     continue  # the node failed or went away: silence, so it is asked again
                 node = message.metadata.src_node_id
-                data = message.content.config_records.get(RECORD, {}).get(REPLY, b"")
+                records = message.content.config_records
+                data = records[RECORD].get(REPLY) if RECORD in records else None
                 self.bytes_received += len(data) if isinstance(data, bytes) else 0
                 replies[node] = _read(data)
                 self.on_reply(len(replies), asked)

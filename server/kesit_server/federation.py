@@ -82,6 +82,7 @@ class Federation:
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.study = study
+        self.orders: list[Instruction] = []
         self.spending: list[Spending] = []
         self.sums: list[NoisySum] = []
         self._courier = courier
@@ -196,7 +197,7 @@ class Federation:
         return step
 
     def _affordable(self, step: PlanStep) -> int:
-        """The step's part of what is left, shared among the steps not yet done; never above plan."""
+        """The step's part of what is left, shared among the steps not done; never above plan."""
         done = {opened.step for opened in self.sums}
         ahead = sum(s.exact_share for s in self.study.plan if s.step not in done)
         return min(
@@ -234,6 +235,7 @@ class Federation:
             canaries=canaries,
         )
         self._filter = self._filter.charge(units)
+        self.orders.append(order)
         self.spending.append(
             Spending(
                 self.study.hash,

@@ -1,7 +1,7 @@
 """The plain segmentation: a private start, then two private Lloyd sums.
 
-Up to three numeric features start from one joint noisy grid; more, or any categorical one, from noisy
-marginals and one codebook sum. Radii come from the synopsis itself and cost nothing.
+Up to three numeric features start from one joint noisy grid; more, or any categorical one, from
+noisy marginals and one codebook sum. Radii come from the synopsis itself and cost nothing.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def as_text(statement: dict[str, Any]) -> str:
         f"Adding or removing one customer, who may be at up to {multiplicity} of the {members}"
         f" members, {verb} whoever watched this run (the server, and up to {colluders} of the"
         f" members together with it) an advantage bounded by ε = {statement['epsilon_spent']} at"
-        f" δ = {statement['delta']:g}. The members had agreed on ε = {statement['epsilon_agreed']:g}.",
+        f" δ = {statement['delta']:g}. The members had agreed on"
+        f" ε = {statement['epsilon_agreed']:g}.",
         "",
         "Every number in the result was computed from these sums alone:",
         "",
@@ -70,8 +71,9 @@ def as_text(statement: dict[str, Any]) -> str:
         "|---|---:|---:|---|---:|---:|",
     ]
     lines += [
-        f"| {row['step']} | {row['attempt']} | {row['members']} | {'yes' if row['opened'] else 'no'}"
-        f" | {row['share_of_mu2']:.1%} | {row['epsilon_alone']} |"
+        f"| {row['step']} | {row['attempt']} | {row['members']}"
+        f" | {'yes' if row['opened'] else 'no'} | {row['share_of_mu2']:.1%}"
+        f" | {row['epsilon_alone']} |"
         for row in statement["sums"]
     ]
     lines += [

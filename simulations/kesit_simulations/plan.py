@@ -26,9 +26,9 @@ class SimulationPlan:
     Attributes:
         data: a known data set's name (`kesit simulate data` lists them), or a CSV or Parquet file.
         id_column: the customers' id, needed for a file.
-        clients, partition, alpha, column: how rows are divided. `iid`; `dirichlet` (skewed shares of
-            `column`'s values, or of the data set's label); `quantity` (skewed sizes); `column` (one
-            client a value of `column`).
+        clients, partition, alpha, column: how rows are divided. `iid`; `dirichlet` (skewed shares
+            of `column`'s values, or of the data set's label); `quantity` (skewed sizes); `column`
+            (one client a value of `column`).
         noise: `seeded` (fast, repeatable), `secure` (OpenDP's sampler) or `off`.
         masks, serialise: mask sums; carry messages through Flower's serialisation.
         silence: chance that a client misses a message.

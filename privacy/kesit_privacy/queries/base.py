@@ -1,9 +1,9 @@
 """What every query of the catalogue is: a pure function of one row, summed exactly.
 
 A query is a frozen value: a study, public parameters and a lattice. It answers three questions:
-how long its vector is, what one customer can change (Δ), and what the sum over some rows is. The sum
-of rows is the sum of f(row), in any order and any chunking, to the bit: everything that reaches an
-accumulator is a whole number below 2^53 held in float64, or an int64.
+how long its vector is, what one customer can change (Δ), and what the sum over some rows is. The
+sum of rows is the sum of f(row), in any order and any chunking, to the bit: everything that
+reaches an accumulator is a whole number below 2^53 held in float64, or an int64.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Cluster sums: the k-means step, as counts and centred, clipped sums in one vector.
 
-The same query serves a Lloyd step and the cells of a codebook; they differ in the centres and in how
-the sensitivity is divided between counts and sums (`count_share`, in percent).
+The same query serves a Lloyd step and the cells of a codebook; they differ in the centres and in
+how the sensitivity is divided between counts and sums (`count_share`, in percent).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class ClusterSums(Query):
     index) adds A to count j, and w_j·clip(x - c_j, r_j) to sum j, where A = ⌊√s·2^b⌋,
     S = ⌊√(1-s)·2^b⌋, w_j = ⌊S / r_j⌋ and s = count_share/100.
 
-    Δ = 1 (in natural units): the row touches one count and one sum. The clipped vector q is whole and
-    ‖q‖ <= r_j is checked in integers (a row that failed would add nothing to the sum), so
+    Δ = 1 (in natural units): the row touches one count and one sum. The clipped vector q is whole
+    and ‖q‖ <= r_j is checked in integers (a row that failed would add nothing to the sum), so
     ‖f(row)‖² <= A² + w_j²·r_j² <= A² + S² <= s·4^b + (1-s)·4^b = 4^b.
 
     Clipping scales x - c_j by r_j/‖x - c_j‖ and truncates towards zero; product, quotient and root
@@ -108,7 +108,7 @@ class ClusterSums(Query):
         return np.array([self.sum_scale // radius for radius in self.radii], dtype=np.int64)
 
     def split(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Counts (k,) and centred sums (k, dimensions) in grid steps, from a sum in natural units."""
+        """Counts (k,) and centred sums (k, dimensions), grid steps, of a sum in natural units."""
         k = len(self.centres)
         units = values * 2.0**self.scale_bits
         sums = units[k:].reshape(k, self.space.dimensions) / self.weights[:, None]
@@ -149,8 +149,9 @@ def clip(rows: FloatArray, radii: FloatArray, norms_sq: FloatArray) -> FloatArra
     Args:
         rows: (n, d) whole numbers; radii: (n,); norms_sq: (n,) their exact squared norms, not 0.
 
-    The proof that no row fails the last check: each entry is at most |x|·(r/‖x‖)·(1-2^-40)·(1+2^-50).
-    The check stays, so that the bound on Δ rests on integers alone.
+    The proof that no row fails the last check: each entry is at most
+    |x|·(r/‖x‖)·(1-2^-40)·(1+2^-50). The check stays, so that the bound on Δ rests on integers
+    alone.
     """
     clipped = np.trunc(rows * (radii / np.sqrt(norms_sq) * _INWARD)[:, None])
     clipped[np.einsum("ij,ij->i", clipped, clipped) > radii * radii] = 0

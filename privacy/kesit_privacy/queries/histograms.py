@@ -1,7 +1,7 @@
 """Histograms: one cell for each feature (marginals), or one joint cell for a few (grid).
 
-Cells of a numeric feature are even parts of its public range plus one for missing values; cells of a
-categorical feature are its codes. So every row lies in exactly one cell of every histogram.
+Cells of a numeric feature are even parts of its public range plus one for missing values; cells of
+a categorical feature are its codes. So every row lies in exactly one cell of every histogram.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BINS = 1024
 
 
 def cell_of(feature: Feature, codes: CodeArray, bins: int) -> IntArray:
-    """Cell of each code: 0 .. bins-1 by value, `bins` for missing; a categorical code is its cell."""
+    """Cell of each code: 0 .. bins-1 by value, `bins` for missing; categorical: the code."""
     wide = codes.astype(np.int64)
     if isinstance(feature, Categorical):
         return wide

@@ -1,0 +1,89 @@
+"""The walls of the house: who imports whom, and that Flower's calls home are off."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("privacy", "client", "server", "audits", "simulations", "cli")
+MAY_IMPORT = {
+    "privacy": set[str](),
+    "client": {"privacy"},
+    "server": {"privacy"},
+    "audits": {"privacy"},
+    "simulations": {"privacy", "client", "server", "audits"},
+    "cli": {"privacy", "client", "server", "audits", "simulations"},
+}
+
+
+def sources(folder: str) -> list[Path]:
+    """Modules of one component."""
+    found = sorted((ROOT / folder / f"kesit_{folder}").rglob("*.py"))
+    assert found, folder
+    return found
+
+
+def imported(path: Path) -> list[str]:
+    """Dotted names that a module imports, anywhere in it, in order of appearance."""
+    names: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.append((node.lineno, node.module or ""))
+    return [name for _, name in sorted(names)]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_follow_the_arrows(folder: str) -> None:
+    allowed = MAY_IMPORT[folder] | {folder}
+    for path in sources(folder):
+        for name in imported(path):
+            if name.startswith("kesit_"):
+                component = name.split(".")[0].removeprefix("kesit_")
+                assert component in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_privacy_knows_no_flower_and_no_network() -> None:
+    for path in sources("privacy"):
+        tops = {name.split(".")[0] for name in imported(path)}
+        strangers = tops & {"flwr", "socket", "requests", "httpx", "urllib", "sqlite3"}
+        assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_quiet_is_imported_before_flower(folder: str) -> None:
+    for path in sources(folder):
+        names = imported(path)
+        flower = [index for index, name in enumerate(names) if name.split(".")[0] == "flwr"]
+        if flower:
+            assert "kesit_privacy.quiet" in names[: flower[0]], path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("module", ["kesit_client.app", "kesit_server.app", "kesit_cli.main"])
+def test_flower_is_quiet_in_a_new_process(module: str) -> None:
+    code = (
+        f"import {module}, kesit_privacy.quiet;"
+        "from flwr.supercore import telemetry; import os;"
+        "print(telemetry.FLWR_TELEMETRY_ENABLED, os.environ['FLWR_DISABLE_UPDATE_CHECK'])"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("FLWR_")}
+    environment["FLWR_TELEMETRY_ENABLED"] = "1"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.split() == ["0", "1"]
+
+
+def test_no_module_is_longer_than_500_lines() -> None:
+    for folder in FOLDERS:
+        for path in sources(folder):
+            lines = len(path.read_text(encoding="utf-8").splitlines())
+            assert lines <= 500, f"{path.relative_to(ROOT)} has {lines} lines"
