@@ -8,7 +8,6 @@ into place: a half-written cache is never read.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from kesit_client.errors import SourceError
 from kesit_client.sources import Source
 from kesit_privacy import canonical
 from kesit_privacy.features import CodeArray
+from kesit_privacy.files import replacing
 from kesit_privacy.study import Study
 
 
@@ -64,16 +64,11 @@ class CachedRows:
             return
         table = self.source.read([feature.name for feature in self.study.features])
         codes = encode(table, self.study, self.source.id_column)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
         try:
-            with partial.open("wb") as file:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
                 np.save(file, codes)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             raise SourceError(
                 f"{self.folder}: the cache cannot be written ({error.strerror}).",
                 remedy="Free some space, or choose another folder.",

@@ -14,7 +14,6 @@ leaves no sign on this machine: only comparing with the server's log can tell.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from kesit_client.errors import StoreError
 from kesit_client.migrations import migrate
+from kesit_privacy.files import replacing
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
 
@@ -79,13 +79,9 @@ class Store:
             StoreError: not SQLite, read-only, locked, or written by a newer Kesit.
         """
         try:
-            fresh = not path.exists()
             connection = _connect(str(path))
             migrate(connection)
             store = cls(connection, path)
-            if fresh:
-                with store.transaction() as books:
-                    books.set("inode", str(path.stat().st_ino))
             store._look_for_restoration()
             store._forget_old_runs()
         except (sqlite3.Error, OSError) as error:
@@ -123,13 +119,8 @@ class Store:
         if self._path is None:
             return
         head = Books(self._db).head()
-        target = self._witness_path(self._path)
-        partial = target.with_suffix(f".{os.getpid()}.part")
-        with partial.open("w") as file:
-            json.dump({"head": head}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        with replacing(self._witness_path(self._path)) as file:
+            file.write(json.dumps({"head": head}).encode())
 
     @property
     def restored(self) -> str | None:
@@ -173,7 +164,10 @@ class Store:
         witness = self._witness_path(self._path)
         with self.transaction() as books:
             head, reason = books.head(), None
-            if books.get("inode") != str(self._path.stat().st_ino):
+            inode = str(self._path.stat().st_ino)
+            if head == 0 and books.get("inode") is None:
+                books.set("inode", inode)
+            if books.get("inode") != inode:
                 reason = "the file is a copy of the one that the books were begun in"
             if witness.exists():
                 try:

@@ -31,6 +31,7 @@ class Coordination:
 
     Attributes:
         seed: of restarts and synthetic points (released values only); None draws one.
+        on_charge: keeps the spending log, before each attempt is sent.
         on_event: gets a line of text at each notable event; on_reply gets (answered, asked).
         finish: gets the federation and the segments when the run is over.
     """
@@ -42,6 +43,7 @@ class Coordination:
     simulated: bool = False
     seed: int | None = None
     on_event: Callable[[str], None] = field(default=lambda text: None)
+    on_charge: Callable[[Federation], None] = field(default=lambda federation: None)
     on_reply: Callable[[int, int], None] = field(default=lambda answered, asked: None)
 
 
@@ -65,7 +67,12 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
     recipes.check_budget(plan.study)
     courier = Courier(grid, plan.patience, plan.on_reply)
     federation = Federation(
-        courier, plan.study, plan.identity, simulated=plan.simulated, on_event=plan.on_event
+        courier,
+        plan.study,
+        plan.identity,
+        simulated=plan.simulated,
+        on_event=plan.on_event,
+        on_charge=plan.on_charge,
     )
     federation.hello()
     seed = secrets.randbits(63) if plan.seed is None else plan.seed
@@ -96,7 +103,8 @@ def result_files(
 
 
 def _from_run_config(context: Context) -> Coordination:
-    """Production: paths of the study, the server's key and the result stand in the run's config."""
+    """Production: the run's configuration names the study, the server's key, a folder for the
+    result and one for spending logs."""
     place = {name: Path(str(context.run_config[f"kesit-{name}"])) for name in _PATHS}
     identity = Identity.load(place["key"])
     results.check_free(place["out"])
@@ -106,10 +114,13 @@ def _from_run_config(context: Context) -> Coordination:
         finish=lambda federation, segments: results.write_folder(
             place["out"], result_files(federation, segments, identity)
         ),
+        on_charge=lambda federation: results.replace_file(
+            place["log"] / f"{federation.run}.json", sign_log(federation.spending, identity)
+        ),
         on_event=print,
     )
 
 
-_PATHS = ("study", "key", "out")
+_PATHS = ("study", "key", "out", "log")
 
 app = make_app(_from_run_config)

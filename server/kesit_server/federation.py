@@ -70,6 +70,7 @@ class Federation:
         identity: the server's key, which clients pin.
         simulated: allow more members than retries could bear, and simulated noise.
         on_event: called with a line of text when something happens that a person may want to know.
+        on_charge: called before each attempt is sent, when `spending` has its entry.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Federation:
         *,
         simulated: bool = False,
         on_event: Callable[[str], None] = lambda text: None,
+        on_charge: Callable[[Federation], None] = lambda federation: None,
     ) -> None:
         self.study = study
         self.orders: list[Instruction] = []
@@ -89,6 +91,7 @@ class Federation:
         self._identity = identity
         self._simulated = simulated
         self._on_event = on_event
+        self._on_charge = on_charge
         self._filter = accounting.GaussianFilter(study.mu2_units)
         self._request = HelloRequest(study.hash, secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
@@ -248,6 +251,7 @@ class Federation:
                 self._roster,
             )
         )
+        self._on_charge(self)
         return order
 
     def _collect(

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
 SEGMENTS = "segments.json"
@@ -39,6 +40,23 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole: readers see the old bytes or the new, also after a crash.
+
+    Raises:
+        ResultError: the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise ResultError(
+            f"{path}: cannot be written ({error.strerror}).",
+            remedy="Check the place and the room on the disk.",
+        ) from error
 
 
 def check_free(folder: Path) -> None:

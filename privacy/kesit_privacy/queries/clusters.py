@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from kesit_privacy.embedding import Embedding
-from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
 from kesit_privacy.queries.base import MAX_LENGTH, Query, refuse, take, whole, whole_tuple
 from kesit_privacy.study import Study
 
 MAX_CENTRES = 1024
+FINEST_COUNT = 1 << 12
+"""A count of one must be at least this many lattice units (rule 8)."""
+
 EXACT = 1 << 53
 """Whole numbers up to here are exact in float64."""
 
@@ -70,10 +72,8 @@ class ClusterSums(Query):
         )
         if query.length > MAX_LENGTH or 4 * space.dimensions * GRID**2 >= EXACT:
             raise refuse("too many centres or coordinates")
-        if query.sum_scale < top:
-            raise ProtocolError(
-                "The lattice is too coarse for these radii.", remedy="Raise scale_bits."
-            )
+        if query.count_scale < FINEST_COUNT or query.sum_scale < top:
+            raise refuse("the lattice is too coarse for this count_share and these radii")
         return query
 
     def params(self) -> dict[str, Any]:
