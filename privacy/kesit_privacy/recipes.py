@@ -11,7 +11,7 @@ from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Numeric
-from kesit_privacy.study import PlanStep, Study
+from kesit_privacy.study import LARGEST_EPSILON, PlanStep, Study
 
 GRID_DIMENSIONS = 3
 SMALLEST_SNR = 2.0
@@ -42,6 +42,13 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
     Raises:
         StudyError: a name that points nowhere, or a plan that the recipe cannot follow.
     """
+    if study.delta * study.declared_customers >= 1:
+        raise StudyError(
+            "delta",
+            f"{study.delta:g} is no promise for {study.declared_customers:,} customers:"
+            " publishing one of them at random would keep it.",
+            remedy=f"Choose delta well below {1 / study.declared_customers:.1g}.",
+        )
     _check_names(study)
     default = GRID_PLAN if uses_grid(Embedding.of(study)) else MARGINAL_PLAN
     if not study.plan:
@@ -67,9 +74,9 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     units = study.mu2_units if mu2_units is None else mu2_units
     rules = study.roster
     federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
-    sigma = study.max_clients_per_customer * federated / accounting.mu(units)
-    dimensions = len(Embedding.of(study).features)
-    return study.declared_customers / (sigma * study.segmentation.k * math.sqrt(dimensions))
+    unit_noise = study.max_clients_per_customer * federated  # σ1·μ: 0 units are infinite noise
+    spread = study.segmentation.k * math.sqrt(len(Embedding.of(study).features))
+    return study.declared_customers * accounting.mu(units) / (unit_noise * spread)
 
 
 def check_budget(study: Study) -> None:
@@ -81,16 +88,27 @@ def check_budget(study: Study) -> None:
     snr = signal_to_noise(study)
     if snr >= SMALLEST_SNR:
         return
-    needed_units = math.ceil(study.mu2_units * (SMALLEST_SNR / snr) ** 2)
-    epsilon = accounting.epsilon(needed_units, study.delta)
     features = len(Embedding.of(study).features)
-    fewer = max(1, math.floor(study.segmentation.k * snr / SMALLEST_SNR))
     raise BudgetError(
         f"epsilon = {study.epsilon:g} is too small for k = {study.segmentation.k} segments of about"
         f" {study.declared_customers:,} customers with {features} features"
         f" (signal-to-noise {snr:.2g}, needed {SMALLEST_SNR:g}).",
-        remedy=f"Agree on epsilon >= {math.ceil(epsilon * 100) / 100:g}, or on k <= {fewer}.",
+        remedy=_what_would_do(study, snr),
     )
+
+
+def _what_would_do(study: Study, snr: float) -> str:
+    """The smallest ε in hundredths, and the largest k, with which `check_budget` agrees."""
+    at_mu_1 = signal_to_noise(study, accounting.UNITS_PER_MU2)
+    units = math.ceil(accounting.UNITS_PER_MU2 * (SMALLEST_SNR / at_mu_1) ** 2)
+    # Budgets are rounded down by about 1e-9: an ε that is exactly enough would not be.
+    epsilon = math.ceil(accounting.epsilon(units, study.delta) * (1 + 1e-8) * 100) / 100
+    fewer = math.floor(study.segmentation.k * snr / SMALLEST_SNR)
+    advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
+    advice += [f"k <= {fewer}"] if fewer >= 2 else []
+    if not advice:
+        return "Bring more customers together, or use fewer features."
+    return f"Agree on {', or on '.join(advice)}."
 
 
 def _check_names(study: Study) -> None:

@@ -32,7 +32,8 @@ class Segmentation:
 
     Attributes:
         centres: (k, dimensions) in grid steps.
-        sizes: (k,) noisy numbers of customers; size_sigma is their noise's standard deviation.
+        sizes: (k,) noisy numbers of customers, counted around the centres before the last step;
+            size_sigma is their noise's standard deviation.
         fill: where a missing number stands, for each feature.
     """
 
