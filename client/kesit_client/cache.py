@@ -2,8 +2,7 @@
 
 The file holds codes and nothing else; its name is the hash of the dictionary and of the source's
 fingerprint, so a changed source or study finds no file and builds one. It is written beside and
-moved
-into place: a half-written cache is never read.
+moved into place: a half-written cache is never read.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ def judge(
     study = _approved_study(study, books)
     check_policy(study, policy)
     # 2. The run is one to which this client said hello, with a key that it still holds.
+    check_server(transcript.request, policy)
     run = _own_run(instruction, transcript, study, me, books)
     # 3. Everyone in the transcript made noise as this client does; all of the roster are pinned.
     check_modes(transcript, mode)
@@ -289,7 +290,21 @@ def _check_shrinks(roster: Sequence[str], last: bytes, *, strictly: bool) -> Non
 def _check_budgets(
     charge: Charge, instruction: Instruction, study: Study, policy: Policy, books: Books
 ) -> None:
-    now = charge.charged_at
+    for name, cap, spent in budgets(study, policy, books, charge.charged_at):
+        try:
+            accounting.GaussianFilter(cap, spent).charge(charge.units)
+        except BudgetError as error:
+            raise Refusal(
+                RefusalCode.BUDGET, f"The {name} budget: {error.cause}", remedy=error.remedy
+            ) from error
+
+
+def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tuple[str, int, int]]:
+    """Every budget that a charge for this study must fit: name, cap and what is spent, in units.
+
+    Args:
+        now: Unix seconds, from which the policy's periods look back.
+    """
     caps = [
         ("study", study.mu2_units, books.spent(study=study.hash)),
         ("lifetime", policy.units(policy.lifetime.epsilon), books.spent()),
@@ -307,13 +322,7 @@ def _check_budgets(
         for cap in policy.purpose_caps
         if cap.purpose == study.purpose
     ]
-    for name, cap, spent in caps:
-        try:
-            accounting.GaussianFilter(cap, spent).charge(charge.units)
-        except BudgetError as error:
-            raise Refusal(
-                RefusalCode.BUDGET, f"The {name} budget: {error.cause}", remedy=error.remedy
-            ) from error
+    return caps
 
 
 def _bad_roster(cause: str) -> Refusal:

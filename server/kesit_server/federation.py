@@ -16,7 +16,7 @@ import numpy as np
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
-from kesit_privacy.errors import ProtocolError
+from kesit_privacy.errors import BudgetError, ProtocolError
 from kesit_privacy.features import FloatArray, IntArray
 from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
@@ -38,6 +38,9 @@ from kesit_privacy.wire import (
 )
 from kesit_server.courier import Courier, Reply
 from kesit_server.errors import FederationError
+
+SMALLEST_PART = 1 / 16
+"""Of a step's planned cost: with less, its noise would be more than four times the planned."""
 
 LARGEST_EXPECTED_SILENCE = 0.25
 """Members × silence probability beyond which retries would eat the budget (rule 6)."""
@@ -160,11 +163,12 @@ class Federation:
 
         Raises:
             FederationError: too few members are left, or three attempts failed.
-            BudgetError: nothing is left of the budget for this step.
+            BudgetError: too little is left of the budget for this step.
         """
         planned = self._planned(step, query)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             order = self._instruct(planned, attempt, query, canaries or Canaries())
+            self._on_event(f"{step}: {len(self._roster)} members are asked")
             answers, absent = self._collect(order)
             if not absent:
                 return self._open(order, answers)
@@ -176,6 +180,10 @@ class Federation:
             f"{step}: {MAX_ATTEMPTS} attempts failed; members keep falling away.",
             remedy="Wait until the members are reachable and start a new run.",
         )
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches the run."""
+        self._on_event(text)
 
     def end(self) -> None:
         """Let the members delete their keys for this run. Silence is no matter."""
@@ -200,12 +208,21 @@ class Federation:
         return step
 
     def _affordable(self, step: PlanStep) -> int:
-        """The step's part of what is left, shared among the steps not done; never above plan."""
+        """The step's part of what is left, shared among the steps not done; never above plan.
+
+        Raises:
+            BudgetError: failed attempts left too little for a sum that would tell anything.
+        """
         done = {opened.step for opened in self.sums}
         ahead = sum(s.exact_share for s in self.study.plan if s.step not in done)
-        return min(
-            self.study.step_units(step), math.floor(self._filter.left * step.exact_share / ahead)
-        )
+        planned = self.study.step_units(step)
+        units = min(planned, math.floor(self._filter.left * step.exact_share / ahead))
+        if units < SMALLEST_PART * planned:
+            raise BudgetError(
+                f"{step.step}: failed attempts left {units / planned:.0%} of what the plan gives.",
+                remedy="Wait until all members are reachable, then agree on a new study.",
+            )
+        return units
 
     def _instruct(
         self, step: PlanStep, attempt: int, query: Query, canaries: Canaries

@@ -13,6 +13,7 @@ import numpy as np
 
 from kesit_privacy import recipes
 from kesit_privacy.embedding import ONE_HOT, Embedding
+from kesit_privacy.errors import BudgetError
 from kesit_privacy.features import Categorical, CodeArray, FloatArray, IntArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
@@ -35,6 +36,7 @@ class Segmentation:
         sizes: (k,) noisy numbers of customers, counted around the centres before the last step;
             size_sigma is their noise's standard deviation.
         fill: where a missing number stands, for each feature.
+        min_size: the study's threshold of what a released segment must hold.
     """
 
     space: Embedding
@@ -42,6 +44,7 @@ class Segmentation:
     sizes: FloatArray
     size_sigma: float
     fill: tuple[int, ...]
+    min_size: int
 
     def assign(self, codes: CodeArray) -> IntArray:
         """The nearest segment of each row, shape (n,). Runs where the rows are."""
@@ -53,12 +56,16 @@ class Segmentation:
         return labels
 
     def describe(self) -> list[dict[str, object]]:
-        """Each segment as plain values: size, its noise, and the centre in customers' own units."""
+        """Each segment as plain values: size, its noise, and the centre in customers' own units.
+
+        A segment whose noisy size is below `min_size` is marked `too_small`.
+        """
         return [
             {
                 "segment": index + 1,
                 "size": round(float(max(size, 0))),
                 "size_95": round(1.96 * self.size_sigma),
+                "too_small": bool(size < self.min_size),
                 "centre": self._in_own_units(centre),
             }
             for index, (size, centre) in enumerate(zip(self.sizes, self.centres, strict=True))
@@ -84,8 +91,14 @@ class Segmentation:
 def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
     """Run the study's segmentation over a federation whose hello is done.
 
+    If failed attempts ate the budget of the last step, the step before it stands.
+
     Args:
         rng: for restarts and synthetic points; it touches released values only.
+
+    Raises:
+        BudgetError: too little is left for an earlier step.
+        FederationError: too few members are left.
     """
     space = Embedding.of(federation.study)
     grid = recipes.uses_grid(space)
@@ -95,10 +108,23 @@ def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
     sizes, size_sigma = np.zeros(k), math.inf
     for step in LLOYD_STEPS:
         query = lloyd_query(space, centres, synopsis)
-        moved = shrunk_step(query, federation.sum(step, query))
+        try:
+            moved = shrunk_step(query, federation.sum(step, query))
+        except BudgetError as error:
+            if step == LLOYD_STEPS[0]:
+                raise
+            federation.note(f"{step} is left out. {error.cause}")
+            break
         centres, sizes, size_sigma = moved.centres, moved.counts, moved.count_sigma
     order = np.argsort(-sizes, kind="stable")
-    return Segmentation(space, centres[order], sizes[order], size_sigma, synopsis.fill)
+    return Segmentation(
+        space,
+        centres[order],
+        sizes[order],
+        size_sigma,
+        synopsis.fill,
+        federation.study.thresholds.min_segment_size,
+    )
 
 
 def lloyd_query(space: Embedding, centres: FloatArray, synopsis: Synopsis) -> ClusterSums:

@@ -97,7 +97,8 @@ def round_up(epsilon: float) -> float:
 def _caveats(modes: frozenset[str]) -> list[str]:
     caveats = []
     if modes != {SECURE}:
-        caveats.append(f"{SIMULATED.capitalize()}: all members ran in one process.")
+        noise = SIMULATED if modes != {"simulated-secure"} else "Simulated members, not releasable"
+        caveats.append(f"{noise[0].upper()}{noise[1:]}: all ran in one process.")
     if any("-off" in mode for mode in modes):
         caveats.append("Noise was off: this run gave no differential privacy at all.")
     if any(mode.endswith("unmasked") for mode in modes):

@@ -26,7 +26,7 @@ from typing import Final, TypeAlias
 import polars as pl
 
 from kesit_simulations import retail_bank
-from kesit_simulations.errors import SimulationError
+from kesit_simulations.errors import DatasetError, SimulationError
 
 ROOT_VARIABLE: Final = "KESIT_DATA"
 DEFAULT_ROOT: Final = Path("..", "shared", "data")
@@ -75,8 +75,8 @@ def load(name: str) -> Dataset:
         name: one of `names()`.
 
     Raises:
-        SimulationError: the name is unknown, the data set's file is missing or unreadable, or
-            `digits` is asked for without scikit-learn.
+        SimulationError: the name is unknown, or `digits` is asked for without scikit-learn.
+        DatasetError: the data set's file is missing or unreadable.
     """
     entry = _CATALOGUE.get(name)
     if entry is None:
@@ -153,7 +153,7 @@ def _find(relative: str) -> Path:
     path = (root or DEFAULT_ROOT) / relative
     if not path.is_file():
         seen_from = "" if root else " (seen from the current directory and each of its parents)"
-        raise SimulationError(
+        raise DatasetError(
             f"The data file {path}{seen_from} does not exist.",
             remedy=f"Set the environment variable {ROOT_VARIABLE} to the folder that holds "
             f"{relative}.",
@@ -170,7 +170,7 @@ def _read(relative: str, tidy: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.Dat
         # The whole file decides a column's type: some hold their first fraction late.
         return tidy(pl.read_csv(path, infer_schema_length=None))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise SimulationError(
+        raise DatasetError(
             f"The data file {path} cannot be used: {error}",
             remedy="Replace it with a sound copy from the data set's source.",
         ) from error

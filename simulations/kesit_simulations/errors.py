@@ -1,4 +1,4 @@
-"""The one error that this package raises on purpose."""
+"""The errors that this package raises on purpose."""
 
 from __future__ import annotations
 
@@ -7,3 +7,7 @@ from kesit_privacy.errors import KesitError
 
 class SimulationError(KesitError):
     """A simulation, partition or data set that cannot be made from what it was given."""
+
+
+class DatasetError(SimulationError):
+    """A known data set whose file is missing or unreadable."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
@@ -24,6 +25,7 @@ from kesit_client.sources import FileSource
 from kesit_client.store import Store
 from kesit_privacy import recipes
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import StudyError
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.identity import Identity
 from kesit_privacy.noise import NoiseSource, NoNoise, SecureNoise, SeededNoise
@@ -82,11 +84,26 @@ def load_customers(study: Study, plan: SimulationPlan, base: Path = Path()) -> C
         dataset = datasets.load(plan.data)
         frame, id_column, label_column = dataset.frame, dataset.id_column, dataset.label_column
     else:
-        id_column, label_column = plan.id_column or "", None
+        id_column, label_column = _id_column(plan), None
         source = FileSource(base / plan.data, id_column)
         extra = [plan.column] if plan.column else []
         names = [feature.name for feature in study.features]
         frame = source.read([*names, *(name for name in extra if name not in names)])
+    return code_customers(study, plan, frame, id_column, label_column)
+
+
+def code_customers(
+    study: Study,
+    plan: SimulationPlan,
+    frame: pl.DataFrame,
+    id_column: str,
+    label_column: str | None = None,
+) -> Customers:
+    """Check, code and divide a table of customers.
+
+    Raises:
+        KesitError: the table does not fit the study; the error says where and what would help.
+    """
     absent = [feature for feature in study.features if feature.name not in frame.columns]
     if absent:
         raise DataError(
@@ -108,6 +125,17 @@ def load_customers(study: Study, plan: SimulationPlan, base: Path = Path()) -> C
     if label_column is not None:
         labels = np.unique(frame[label_column].to_numpy(), return_inverse=True)[1].astype(np.int64)
     return Customers(codes, tuple(divide(plan, frame, label_column)), labels)
+
+
+def _id_column(plan: SimulationPlan) -> str:
+    if plan.id_column is None:
+        raise StudyError(
+            "simulation.id_column",
+            f"is missing, and {plan.data!r} is no known data set.",
+            remedy="Name the column that tells the file's customers apart; or use one of the data"
+            f" sets: {', '.join(datasets.names())}.",
+        )
+    return plan.id_column
 
 
 def check_distinct(study: Study, codes: CodeArray) -> None:

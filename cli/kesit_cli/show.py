@@ -1,0 +1,154 @@
+"""What people read: aligned tables, and numbers in customers' own units."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from kesit_server.segmentation import Segmentation
+    from kesit_simulations.evaluation import Evaluation
+
+WIDTH = 100
+"""Characters a line where no terminal says otherwise."""
+
+LABEL = 11
+GAP = 2
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup and no colours of its own."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal else WIDTH
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+
+
+def new_table(*headers: str, right: Sequence[int] = ()) -> Table:
+    """An empty table without lines; columns of the places `right` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for place, header in enumerate(headers):
+        table.add_column(header, justify="right" if place in right else "left", overflow="fold")
+    return table
+
+
+def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """Labelled lines; a long text wraps beside its label."""
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    table.add_column(width=LABEL, style="bold")
+    table.add_column(overflow="fold")
+    for label, text in facts:
+        table.add_row(label, text)
+    put(out, table)
+
+
+def put(out: Console, table: Table) -> None:
+    """Print a table without the spaces that fill its lines."""
+    with out.capture() as captured:
+        out.print(table)
+    lines = captured.get().splitlines()
+    out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def print_segments(out: Console, segments: Segmentation) -> None:
+    """One row a segment: size, its 95 % noise interval, and the centre.
+
+    Features stand in order of how much they tell the segments apart; those that do not fit in the
+    width are counted below. Segments that are too small to be released are named there, too.
+    """
+    described: list[dict[str, Any]] = segments.describe()
+    rows = [[str(row["segment"]), f"{row['size']:,}", f"± {row['size_95']:,}"] for row in described]
+    headers = ["segment", "customers", "95 %"]
+    room = out.width - sum(_width(headers, rows, place) for place in range(len(headers)))
+    names = _most_telling(segments)
+    for name in names:
+        cells = [_cell(row["centre"][name]) for row in described]
+        width = max(len(name), *(len(cell) for cell in cells)) + GAP
+        if width > room and len(headers) > 3:
+            break
+        room -= width
+        headers.append(name)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    table = new_table(*headers, right=range(len(headers)))
+    for row in rows:
+        table.add_row(*row)
+    put(out, table)
+    left = len(names) - (len(headers) - 3)
+    if left:
+        out.print(f"not shown: {left} of {len(names)} features, the least telling (segments.json)")
+    small = [str(row["segment"]) for row in described if row["too_small"]]
+    if small:
+        out.print(
+            f"Too small by the study's min_segment_size of {segments.min_size}: {', '.join(small)}"
+        )
+
+
+def _width(headers: list[str], rows: list[list[str]], place: int) -> int:
+    return max(len(headers[place]), *(len(row[place]) for row in rows)) + GAP
+
+
+def _most_telling(segments: Segmentation) -> list[str]:
+    """Features by the variance of the segments' centres, in units of their public ranges."""
+    import numpy as np
+
+    weights = np.maximum(segments.sizes, 1)
+    mean = np.average(segments.centres, axis=0, weights=weights)
+    spread = np.average((segments.centres - mean) ** 2, axis=0, weights=weights)
+    by_feature = np.add.reduceat(spread, segments.space.offsets[:-1])
+    order = np.argsort(-by_feature, kind="stable")
+    return [segments.space.features[place].name for place in order]
+
+
+def _cell(value: object) -> str:
+    """A centre's value: a number, or the most frequent level and its share."""
+    if isinstance(value, dict):
+        level = max(value, key=lambda name: value[name], default=None)
+        return "-" if level is None else f"{level} {value[level]:.0%}"
+    return number(float(str(value)))
+
+
+def number(value: float) -> str:
+    """A number with as many digits as a person wants to read."""
+    size = abs(value)
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def privacy_text(statement: dict[str, Any]) -> str:
+    """The privacy statement in a few sentences, what limits it first."""
+    sums = ", ".join(
+        f"{row['step']} {row['share_of_mu2']:.0%}" + ("" if row["opened"] else " (not opened)")
+        for row in statement["sums"]
+    )
+    spent = "It spent" if statement["releasable"] else "A real run would have spent"
+    return "\n".join(
+        [
+            *statement["caveats"],
+            f"{spent} ε = {statement['epsilon_spent']:g} at δ = {statement['delta']:g} of the"
+            f" agreed ε = {statement['epsilon_agreed']:g}, for one customer added or removed, in"
+            f" these sums alone: {sums}.",
+            f"It holds against the server together with any {statement['max_colluders']} of the"
+            f" {statement['members']} members.",
+        ]
+    )
+
+
+def quality_text(evaluation: Evaluation) -> str:
+    """The researcher's evaluation in a few sentences."""
+    seen = f"; fitted on a sample of {evaluation.fitted_rows:,}" if evaluation.sampled else ""
+    ratio = " beside" if evaluation.ratio is None else f" {evaluation.ratio:.3f} times"
+    lines = [
+        evaluation.note,
+        f"Inertia {evaluation.inertia:,.1f},{ratio} that of scikit-learn's KMeans without privacy"
+        f" ({evaluation.inertia_pooled:,.1f}{seen}).",
+    ]
+    if evaluation.adjusted_rand is not None:
+        lines.append(
+            "Agreement with the data set's labels (adjusted Rand index; 1 is perfect, 0 is"
+            f" chance): {evaluation.adjusted_rand:.2f}; KMeans without privacy"
+            f" {evaluation.adjusted_rand_pooled:.2f}."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,324 @@
+"""`kesit study`: write study files, and check them before anything is spent."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from kesit_cli import show
+from kesit_cli.progress import Progress
+
+if TYPE_CHECKING:
+    from kesit_client.policy import Policy
+    from kesit_client.sources import Source
+    from kesit_privacy.study import PlanStep, Study
+
+STDOUT = "-"
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def study() -> None:
+    """Write study files, and check them before anything is spent."""
+
+
+@app.command()
+def new(
+    file: Annotated[str, typer.Argument(metavar="FILE", hidden=True)] = STDOUT,
+    example: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One of the example studies instead.")
+    ] = None,
+) -> None:
+    """Write a study file in which every field is explained.
+
+    FILE must not exist; "-" (the default) prints the text instead.
+
+    \b
+    Examples:
+      kesit study new my-study.toml
+      kesit study new s1.toml --example s1
+      kesit study new --example retail-bank | less
+
+    \b
+    Examples that come with Kesit:
+      adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast
+    """
+    if example is None:
+        text = resources.files("kesit_cli").joinpath("template.toml").read_text(encoding="utf-8")
+    else:
+        from kesit_simulations import studies
+
+        text = studies.text(example)
+    if file == STDOUT:
+        typer.echo(text, nl=False)
+        return
+    _write_new(Path(file), text)
+    typer.echo(f"{file} is written. Next: kesit study check {file}")
+
+
+@app.command()
+def check(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", hidden=True)],
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Check this CSV or Parquet file, too.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="The file's column of ids.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="source.toml", help="Check the data of this node's source, too."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="policy.toml", help="Check against what this policy allows, too."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="books.sqlite",
+            help="Check against what is left in these books (needs --policy).",
+        ),
+    ] = None,
+    expected: Annotated[
+        str | None, typer.Option("--hash", metavar="HASH", help="Refuse if the hash is another.")
+    ] = None,
+) -> None:
+    """Check STUDY.toml, and show what it would do and what it would cost.
+
+    With a member's data, policy and books it also tells whether that member can take part. Nothing
+    is sent, nothing is spent, and no data are shown but what is wrong with them.
+
+    \b
+    Examples:
+      kesit study check my-study.toml
+      kesit study check my-study.toml --data customers.csv --id customer_no
+      kesit study check my-study.toml --source source.toml --policy policy.toml
+      kesit study check my-study.toml --policy policy.toml --store books.sqlite
+      kesit study check my-study.toml --hash 3f1c...
+    """
+    _check_options(data, id_column, source, policy, store)
+    with Progress(f"reading {study_file}"):
+        study = _load(study_file, expected)
+        from kesit_privacy import recipes
+
+    screen = show.console()
+    _print_study(screen, study)
+    recipes.check_budget(study)
+    rules = None if policy is None else _policy(policy)
+    if data is not None or source is not None:
+        with Progress(f"reading and checking {data or source}"):
+            customers = _check_data(study, _source(data, id_column, source), rules)
+        show.print_facts(screen, [("Data", f"{customers:,} customers; no problem was found.")])
+    if rules is not None:
+        _check_policy(screen, study, rules, store)
+    show.print_facts(screen, [("Next", _next_step(study_file, data or source, policy))])
+
+
+def _check_options(
+    data: Path | None,
+    id_column: str | None,
+    source: Path | None,
+    policy: Path | None,
+    store: Path | None,
+) -> None:
+    if (data is None) != (id_column is None):
+        raise click.UsageError("Give --data FILE and --id COLUMN together.")
+    if data is not None and source is not None:
+        raise click.UsageError("Give --data or --source, not both.")
+    if store is not None and policy is None:
+        raise click.UsageError("--store needs --policy: the caps on the books stand in the policy.")
+
+
+def _load(path: Path, expected: str | None) -> Study:
+    from kesit_privacy.errors import StudyError
+    from kesit_privacy.study import Study
+
+    study = Study.load(path)
+    if expected is not None and expected.strip().lower() != study.hash:
+        raise StudyError(
+            str(path),
+            f"its hash is {study.hash}, not {expected.strip().lower()}: this is another study than"
+            " the one that was agreed on.",
+            remedy="Compare the file with the other members' copies, field by field; take no part"
+            " before the hashes agree.",
+        )
+    return study
+
+
+def _print_study(screen: Console, study: Study) -> None:
+    from kesit_privacy import accounting, recipes
+    from kesit_privacy.embedding import Embedding
+    from kesit_server.statement import round_up
+
+    used = len(Embedding.of(study).features)
+    rules = study.roster
+    people = (
+        "each of whom is at one member only"
+        if study.max_clients_per_customer == 1
+        else f"each of whom may be at {study.max_clients_per_customer} members"
+    )
+    show.print_facts(
+        screen,
+        [
+            ("Study", study.name),
+            ("Hash", study.hash),
+            ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
+            (
+                "Segments",
+                f"k = {study.segmentation.k}, made of {used} of {len(study.features)} features;"
+                f" protected: {', '.join(study.protected) or 'none'}",
+            ),
+            ("Customers", f"about {study.declared_customers:,}, {people}"),
+            (
+                "Members",
+                f"{rules.min_size} at least; any {rules.max_colluders} of them may collude with the"
+                " server",
+            ),
+            (
+                "Cost",
+                f"ε = {study.epsilon:g} at δ = {study.delta:g} for each customer, and never more,"
+                " whatever fails",
+            ),
+            (
+                "Signal",
+                f"{recipes.signal_to_noise(study):.3g} times the noise (refused below"
+                f" {recipes.SMALLEST_SNR:g})",
+            ),
+        ],
+    )
+    headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
+    table = show.new_table(*headers, right=(2, 3, 4))
+    for step in study.plan:
+        alone = round_up(accounting.epsilon(study.step_units(step), study.delta))
+        noise = show.number(count_noise(study, step, rules.min_size))
+        table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
+    screen.print()
+    show.put(screen, table)
+    screen.print(f"with {rules.min_size} members; more members add less\n")
+
+
+def count_noise(study: Study, step: PlanStep, members: int) -> float:
+    """Standard deviation of the noise on a number of customers in one sum of the plan.
+
+    A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster
+    sums, whose counts have the share s of the sensitivity); the opened noise is √(n/(n-c)) times
+    the one that is charged. Infinite if the step's share of the budget rounds to nothing.
+    """
+    from kesit_privacy import accounting
+    from kesit_privacy.embedding import Embedding
+    from kesit_server.segmentation import LLOYD_COUNT_SHARE
+    from kesit_server.synopsis import CODEBOOK_COUNT_SHARE
+
+    mu = accounting.mu(study.step_units(step))
+    if mu == 0:
+        return math.inf
+    federated = math.sqrt(members / (members - study.roster.max_colluders))
+    sigma = study.max_clients_per_customer * federated / mu
+    if step.query == "marginals":
+        return sigma * math.sqrt(len(Embedding.of(study).features))
+    if step.query == "cluster-sums":
+        percent = CODEBOOK_COUNT_SHARE if step.step == "cells" else LLOYD_COUNT_SHARE
+        return sigma / math.sqrt(percent / 100)
+    return sigma
+
+
+def _policy(path: Path) -> Policy:
+    from kesit_client.policy import Policy
+
+    return Policy.load(path)
+
+
+def _source(data: Path | None, id_column: str | None, source: Path | None) -> Source:
+    from kesit_client.home import read_source
+    from kesit_client.sources import FileSource
+
+    if data is not None and id_column is not None:
+        return FileSource(data, id_column)
+    assert source is not None
+    return read_source(source)
+
+
+def _check_data(study: Study, source: Source, policy: Policy | None) -> int:
+    """Number of customers, if there is nothing wrong with them."""
+    from kesit_client.coding import check as problems_of
+    from kesit_client.coding import encode
+    from kesit_client.errors import DataError
+    from kesit_simulations.runner import check_distinct
+
+    table = source.read([feature.name for feature in study.features])
+    fewest = 1 if policy is None else policy.min_customers
+    problems = problems_of(table, study, source.id_column, fewest)
+    if problems:
+        raise DataError(problems)
+    codes = encode(table, study, source.id_column)
+    check_distinct(study, codes)
+    return len(codes)
+
+
+def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | None) -> None:
+    from kesit_client import preflight
+
+    books = None if store is None else preflight.open_books(store)
+    try:
+        forecasts = preflight.forecast(study, policy, books)
+    finally:
+        if books is not None:
+            books.close()
+    show.print_facts(screen, [("Policy", _policy_text(study, policy))])
+    headers = ("budget", "cap (ε)", "spent so far (ε)", "after this study (ε)", "at δ")
+    table = show.new_table(*headers, right=(1, 2, 3, 4))
+    for item in forecasts:
+        cap, spent, after = item.epsilons
+        table.add_row(item.name, f"{cap:.3g}", f"{spent:.3g}", f"{after:.3g}", f"{item.delta:g}")
+    screen.print()
+    show.put(screen, table)
+    screen.print()
+    preflight.require_room(study, forecasts)
+
+
+def _policy_text(study: Study, policy: Policy) -> str:
+    text = "allows the purpose, the features and the queries."
+    needed = max(study.roster.min_size, policy.min_roster)
+    if len(policy.pinned) + 1 < needed:
+        text += (
+            f" But a sum needs {needed} members, and the policy's pinned peers are"
+            f" {len(policy.pinned)}: pin the others before the run."
+        )
+    return text
+
+
+def _next_step(study_file: Path, data: Path | None, policy: Path | None) -> str:
+    if data is None and policy is None:
+        return f"kesit simulate run {study_file}"
+    return "compare the hash with the other members, then approve this copy."
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that must not exist yet.
+
+    Raises:
+        ResultError: it exists, or the disk refuses.
+    """
+    from kesit_server.errors import ResultError
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ResultError(
+            f"{path}: exists already, and nothing was written.",
+            remedy="Give another name, or move that file away.",
+        ) from error
+    except OSError as error:
+        raise ResultError(
+            f"{path}: cannot be written ({error.strerror}).",
+            remedy="Check the folder and the room on the disk.",
+        ) from error

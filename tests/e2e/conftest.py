@@ -1,0 +1,7 @@
+"""Fixtures of the end-to-end tests."""
+
+from __future__ import annotations
+
+from clikit import kesit, shop
+
+__all__ = ["kesit", "shop"]
