@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from kesit_client.cache import Rows
 from kesit_client.node import Node
+from kesit_client.store import Store
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, IntArray
 from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
-from kesit_privacy.instruction import Instruction
-from kesit_privacy.masking import open_sum
-from kesit_privacy.queries import Query
+from kesit_privacy.instruction import SCALE_BITS, Instruction
+from kesit_privacy.masking import WordArray, open_sum
+from kesit_privacy.queries import Marginals, Query
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode, read_reply, unpack_words
 from kesit_simulations.plan import SimulationPlan
@@ -141,6 +147,12 @@ def ask(
     return read_reply(node.answer(data, transcript.encoded))
 
 
+def attempt(order: Instruction, number: int, roster: Iterable[str], **changes: Any) -> Instruction:
+    """A later attempt, with noise enough for any roster of three or more."""
+    changes = {"variance": (4 * order.variance[0], 1)} | changes
+    return replace(order, attempt=number, roster=tuple(sorted(roster)), **changes)
+
+
 def opened(replies: list[bytes], order: Instruction) -> IntArray:
     """The sum of these payloads, opened, in lattice units."""
     return open_sum([unpack_words(payload, order.length) for payload in replies])
@@ -151,3 +163,88 @@ def variance(order: Instruction) -> Fraction:
     return Fraction(*order.variance)
 
 
+def keep_books(node: Node, path: Path) -> None:
+    """Give a node books on disk, in which its studies are approved."""
+    node.store = Store.open(path)
+    for study in list(node.studies.values()):
+        node.approve(study)
+
+
+def restarted(node: Node, path: Path) -> Node:
+    """The node as a new process would find it: books from the file, nothing remembered."""
+    node.store.close()
+    return replace(node, store=Store.open(path), _secrets={})
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run after its hello, and an honest instruction for the study's marginals."""
+
+    study: Study
+    codes: CodeArray
+    nodes: list[Node]
+    transcript: Transcript
+    query: Query
+    order: Instruction
+
+    def exact(self) -> IntArray:
+        """The pooled sum, in lattice units."""
+        return self.query.sum(self.codes)
+
+    def by_identity(self, identity: str) -> Node:
+        """The node of that identity."""
+        return next(node for node in self.nodes if node.me == identity)
+
+    def answers(self, order: Instruction) -> list[bytes]:
+        """The payloads of the whole roster; every member must answer."""
+        replies = [ask(self.by_identity(member), order, self.transcript) for member in order.roster]
+        assert {code for code, _ in replies} == {RefusalCode.OK}, [code for code, _ in replies]
+        return [payload for _, payload in replies]
+
+
+def begin(
+    study: Study | None = None,
+    clients: int = 4,
+    rows: int = 40,
+    bins: int = 256,
+    books: Path | None = None,
+    **plan: Any,
+) -> Session:
+    """A run of `mixed_study` over simulated nodes without noise: what opens, opens exactly.
+
+    The first node keeps its books in the file `books`, if one is given.
+    """
+    study = study or mixed_study()
+    codes = random_codes(study, rows)
+    nodes = small_nodes(study, codes, clients, **plan)
+    if books is not None:
+        keep_books(nodes[0], books)
+    transcript = say_hello(study, nodes)
+    query = Marginals(Embedding.of(study), bins, SCALE_BITS)
+    order = instruct(study, transcript, "marginals", query)
+    return Session(study, codes, nodes, transcript, query, order)
+
+
+def begin_with(*rows: Callable[[Study], Rows]) -> Session:
+    """A run of three simulated nodes without noise, the first ones with customers of `rows`."""
+    session = begin(clients=3)
+    nodes = [
+        replace(node, rows=opener, _secrets={})
+        for node, opener in zip(session.nodes, rows, strict=False)
+    ]
+    nodes += session.nodes[len(nodes) :]
+    transcript = say_hello(session.study, nodes)
+    order = instruct(session.study, transcript, "marginals", session.query)
+    return replace(session, nodes=nodes, transcript=transcript, order=order)
+
+
+def uniformity(words: IntArray | WordArray) -> float:
+    """p-value of 64-bit words being uniform: χ² of each half byte, times their number (Bonferroni).
+
+    A test that wants p >= 1e-9 raises a false alarm once in 10^9 runs. Needs 100 words or more.
+    """
+    assert len(words) >= 100
+    halves = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), 8)
+    columns = [*(halves & 15).T, *(halves >> 4).T]
+    p_values = [stats.chisquare(np.bincount(column, minlength=16)).pvalue for column in columns]
+    return min(1.0, len(columns) * float(min(p_values)))

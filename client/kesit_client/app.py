@@ -27,7 +27,9 @@ def make_app(find_node: Callable[[Context], Node]) -> ClientApp:
         try:
             record = message.content.config_records[RECORD]
             data = handle({k: value for k, value in record.items() if isinstance(value, bytes)})
-        except Exception:  # Flower would send the exception's text to the server
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:  # Flower would send the exception's text to the server
             data = refusal(RefusalCode.INTERNAL)
         return Message(RecordDict({RECORD: ConfigRecord({REPLY: data})}), reply_to=message)
 

@@ -42,15 +42,33 @@ def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:
 
 def _numbers(column: pl.Series) -> FloatArray:
     """The column as floats, NaN where it holds no number."""
-    if column.dtype == pl.String:
-        column = column.str.strip_chars()
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        column = _text(column)
     return column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
 
 
 def _text(column: pl.Series) -> pl.Series:
-    """The column as text without space around it; null where nothing is left."""
+    """The column as text without space around it; null where nothing is left.
+
+    What has no text (bytes, lists) becomes its type's name: a level that no study knows.
+    """
+    if not isinstance(column.dtype, _WITH_TEXT) and not column.dtype.is_numeric():
+        named = pl.when(column.is_not_null()).then(pl.lit(f"({column.dtype})"))
+        return pl.select(named.alias(column.name)).to_series()
     text = column.cast(pl.String, strict=False).str.strip_chars()
     return text.set(text == "", None)
+
+
+_WITH_TEXT = (
+    pl.String,
+    pl.Categorical,
+    pl.Enum,
+    pl.Boolean,
+    pl.Date,
+    pl.Datetime,
+    pl.Time,
+    pl.Null,
+)
 
 
 def check(
@@ -63,10 +81,11 @@ def check(
 def _problems(
     table: pl.DataFrame, study: Study, id_column: str, min_customers: int
 ) -> Iterator[Problem]:
-    ids = table[id_column]
-    if ids.null_count():
-        yield Problem(id_column, f"{ids.null_count():,} rows have no id.", "Give each row its id.")
-    if len(table) and ids.n_unique() < len(table):
+    nameless = table[id_column].null_count()
+    if nameless:
+        yield Problem(id_column, f"{nameless:,} rows have no id.", "Give each row its id.")
+    ids = table[id_column].drop_nulls()
+    if ids.n_unique() < len(ids):
         doubled = ids.filter(ids.is_duplicated())
         yield Problem(
             id_column,

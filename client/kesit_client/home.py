@@ -19,6 +19,7 @@ from kesit_client.node import Node
 from kesit_client.policy import Policy
 from kesit_client.sources import FileSource, Source, SqlSource
 from kesit_client.store import Store
+from kesit_privacy.errors import StudyError
 from kesit_privacy.identity import Identity
 from kesit_privacy.study import Study
 
@@ -37,7 +38,7 @@ def open_node(home: Path) -> Node:
         KesitError: a part is missing or unreadable; the error names it.
     """
     source = read_source(home / SOURCE)
-    studies = [Study.load(path) for path in sorted((home / STUDIES).glob("*.toml"))]
+    studies = [_read_study(path) for path in sorted((home / STUDIES).glob("*.toml"))]
     return Node(
         identity=Identity.load(home / IDENTITY),
         policy=Policy.load(home / POLICY),
@@ -45,6 +46,15 @@ def open_node(home: Path) -> Node:
         studies={study.hash: study for study in studies},
         rows=lambda study: CachedRows(source, study, home / CACHE),
     )
+
+
+def _read_study(path: Path) -> Study:
+    try:
+        return Study.load(path)
+    except StudyError as error:
+        if error.field == str(path):
+            raise
+        raise StudyError(str(path), error.cause, remedy=error.remedy) from error
 
 
 def read_source(path: Path) -> Source:
@@ -57,12 +67,13 @@ def read_source(path: Path) -> Source:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SourceError(f"{path}: cannot be read ({error}).", remedy="Write it anew.") from error
-    fields = {name: value for name, value in tables.items() if isinstance(value, str)}
-    nulls = tables.get("null_values", [""])
-    if set(fields) == {"path", "id_column"} and isinstance(nulls, list):
-        return FileSource(path.parent / fields["path"], fields["id_column"], tuple(map(str, nulls)))
-    if set(fields) == {"url", "query", "id_column"}:
-        return SqlSource(fields["url"], fields["query"], fields["id_column"])
+    nulls = tables.pop("null_values", None)
+    text = all(isinstance(value, str) for value in tables.values())
+    if text and set(tables) == {"path", "id_column"} and isinstance(nulls, list | None):
+        null_values = ("",) if nulls is None else tuple(map(str, nulls))
+        return FileSource(path.parent / tables["path"], tables["id_column"], null_values)
+    if text and set(tables) == {"url", "query", "id_column"} and nulls is None:
+        return SqlSource(tables["url"], tables["query"], tables["id_column"])
     raise SourceError(
         f"{path}: describes no source.",
         remedy="Give `path` and `id_column`, or `url`, `query` and `id_column` (all text).",

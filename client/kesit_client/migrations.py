@@ -48,10 +48,11 @@ def migrate(connection: sqlite3.Connection) -> None:
             for statement in MIGRATIONS[version]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
         except sqlite3.Error:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
     if version > len(MIGRATIONS):
         raise StoreError(
             f"The books have version {version}; this Kesit knows {len(MIGRATIONS)}.",

@@ -19,6 +19,7 @@ from kesit_client.checklist import Approved, check_policy, check_server, judge
 from kesit_client.errors import SourceError
 from kesit_client.policy import Policy
 from kesit_client.store import Run, Store
+from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy import instruction as instruction_form
 from kesit_privacy.canary import canary_bits, commitment
@@ -70,7 +71,7 @@ class Node:
 
     def hello(self, request: bytes) -> bytes:
         """Answer a hello request; asked again, with the same bytes as before."""
-        return self._guard("", lambda: self._hello(HelloRequest.parse(request)))
+        return self._guard(request, lambda: self._hello(HelloRequest.parse(request)))
 
     def answer(self, request: bytes, transcript: bytes) -> bytes:
         """Answer an instruction with a masked, noisy vector, or refuse."""
@@ -80,21 +81,24 @@ class Node:
             digest = instruction_form.instruction_hash(request)
             return self._answer(order, digest, hello_form.read(transcript))
 
-        return self._guard("", attempt)
+        return self._guard(request, attempt)
 
     def end(self, request: bytes) -> bytes:
         """Delete the run's private key: its masks can never be made again."""
 
         def finish() -> bytes:
-            run = HelloRequest.parse(request).run
+            ended = HelloRequest.parse(request)
             with self.store.transaction() as books:
-                books.end_run(run)
-            self._secrets.pop(run, None)
+                known = books.run(ended.run)
+                if known is not None:
+                    _require_same_run(known, ended)
+                    books.end_run(ended.run)
+            self._secrets.pop(ended.run, None)
             return b""
 
-        return self._guard("", finish)
+        return self._guard(request, finish)
 
-    def _guard(self, run: str, handler: Callable[[], bytes]) -> bytes:
+    def _guard(self, request: bytes, handler: Callable[[], bytes]) -> bytes:
         try:
             reason = self.store.restored
             if reason is not None:
@@ -110,10 +114,12 @@ class Node:
             code, cause = RefusalCode.UNAVAILABLE, str(error)
         except ProtocolError as error:
             code, cause = RefusalCode.BAD_REQUEST, str(error)
-        except Exception as error:  # nothing but a code may leave, whatever failed
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # nothing but a code may leave, not even a Rust panic
             LOG.exception("the node failed")
             code, cause = RefusalCode.INTERNAL, f"{type(error).__name__}: {error}"
-        self._log_refusal(run, code, cause)
+        self._log_refusal(_claimed_run(request), code, cause)
         return refusal(code)
 
     def _log_refusal(self, run: str, code: RefusalCode, cause: str) -> None:
@@ -139,10 +145,7 @@ class Node:
         if known is None:
             self.rows(study).prepare(request.run)
             known = self._begin_run(request)
-        if (known.study, known.server) != (request.study, request.server):
-            raise ProtocolError(
-                "A run id was used twice.", remedy="The server must draw a new one."
-            )
+        _require_same_run(known, request)
         if known.ephemeral is None:
             raise ProtocolError("The run has ended.", remedy="The server must start a new run.")
         return known.hello
@@ -183,10 +186,9 @@ class Node:
                 books.add_charge(approved.charge)
                 books.advance(order.run, order.transcript, order.roster)
             stored = books.answer(order.run, order.step, order.attempt)
-        if not approved.charged_before:
-            self.store.witness()
         if stored is not None:
             return stored
+        self.store.witness()
         assert study is not None
         vector = self._noisy_vector(order, approved, self.rows(study).codes(order.run))
         masked = self._masked(order, digest, transcript, approved.run, vector)
@@ -232,3 +234,21 @@ class Node:
             instruction=digest,
         )
         return pack_words(words)
+
+
+def _claimed_run(request: bytes) -> str:
+    """The run that a request names, for the owner's log; "" if it names none."""
+    try:
+        run = canonical.decode(request)["run"]
+        hello_form.check_hex(run, 16)
+    except (ProtocolError, KeyError, TypeError):
+        return ""
+    return str(run)
+
+
+def _require_same_run(known: Run, request: HelloRequest) -> None:
+    if (known.study, known.server) != (request.study, request.server):
+        raise ProtocolError(
+            "The run id belongs to another study or server.",
+            remedy="The server must draw a new one.",
+        )

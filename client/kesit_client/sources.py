@@ -7,15 +7,18 @@ columns that a study does not name are never read from a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 import sqlalchemy
-from sqlalchemy.exc import SQLAlchemyError
 
 from kesit_client.errors import SourceError
+
+CHUNK = 50_000
+"""Rows that are fetched from a database at a time."""
 
 
 class Source(Protocol):
@@ -73,10 +76,11 @@ class FileSource:
     def _scan(self) -> pl.LazyFrame:
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":
-            return pl.scan_parquet(self.path)
+            return pl.scan_parquet(self.path, glob=False)
         if suffix in (".csv", ".tsv", ".txt"):
             return pl.scan_csv(
                 self.path,
+                glob=False,
                 separator="\t" if suffix == ".tsv" else ",",
                 infer_schema=False,
                 null_values=list(self.null_values),
@@ -88,7 +92,11 @@ class FileSource:
 
 @dataclass(frozen=True)
 class SqlSource:
-    """A query to a database. The URL is SQLAlchemy's; it is kept out of every message."""
+    """A query to a database. The URL is SQLAlchemy's; it is kept out of every message.
+
+    Each value is turned into text by itself, as in a CSV file: a type guessed from a whole column
+    would let one row change how the others are read.
+    """
 
     url: str = field(repr=False)
     query: str
@@ -96,21 +104,25 @@ class SqlSource:
 
     def read(self, features: Sequence[str]) -> pl.DataFrame:
         wanted = [self.id_column, *features]
-        try:
-            engine = sqlalchemy.create_engine(self.url)
-            with engine.connect() as connection:
-                table = pl.read_database(
-                    sqlalchemy.text(self.query), connection, infer_schema_length=None
-                )
-            engine.dispose()
-        except (SQLAlchemyError, ImportError, pl.exceptions.PolarsError) as error:
-            raise SourceError(
-                f"The database query failed ({type(error).__name__}).",
-                remedy="Try the URL and the query with the database's own client;"
-                " its driver must be installed too.",
-            ) from error
-        _require(wanted, table.columns, "The query")
-        return table.select(wanted)
+        with ExitStack() as undo:
+            try:
+                engine = sqlalchemy.create_engine(self.url)
+                undo.callback(engine.dispose)
+                connection = undo.enter_context(engine.connect())
+                result = connection.execute(sqlalchemy.text(self.query))
+                present = list(result.keys())
+                _require(wanted, present, "The query")
+                places = [present.index(name) for name in wanted]
+                parts = [_text_table(wanted, places, rows) for rows in result.partitions(CHUNK)]
+            except SourceError:
+                raise
+            except Exception as error:  # every driver raises errors of its own
+                raise SourceError(
+                    f"The database query failed ({type(error).__name__}).",
+                    remedy="Try the URL and the query with the database's own client;"
+                    " its driver must be installed too.",
+                ) from None  # a driver's text may hold the URL, and so its password
+        return pl.concat(parts) if parts else _text_table(wanted, places, [])
 
     def fingerprint(self) -> str | None:
         return None
@@ -132,10 +144,37 @@ class FrameSource:
         return None
 
 
+def _text_table(
+    names: Sequence[str], places: Sequence[int], rows: Sequence[Sequence[Any]]
+) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            name: pl.Series([_text(row[place]) for row in rows], dtype=pl.String)
+            for name, place in zip(names, places, strict=True)
+        }
+    )
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return repr(bytes(value))
+    return str(value)
+
+
 def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
     lacking = [name for name in wanted if name not in present]
     if lacking:
         raise SourceError(
             f"{place}: has no column {', '.join(repr(name) for name in lacking)}.",
             remedy=f"Its columns are: {', '.join(present)}. Rename one, or correct the study.",
+        )
+    doubled = [name for name in wanted if list(present).count(name) > 1]
+    if doubled:
+        raise SourceError(
+            f"{place}: has several columns {', '.join(repr(name) for name in doubled)}.",
+            remedy="Give each column a name of its own.",
         )

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._db = connection
         self._path = path
+        self._lock = threading.RLock()
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -78,18 +81,21 @@ class Store:
         Raises:
             StoreError: not SQLite, read-only, locked, or written by a newer Kesit.
         """
-        try:
-            connection = _connect(str(path))
-            migrate(connection)
-            store = cls(connection, path)
-            store._look_for_restoration()
-            store._forget_old_runs()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"{path}: the books cannot be opened ({error}).",
-                remedy="Check that the file is writable, that no other program holds it,"
-                " and that the disk has room.",
-            ) from error
+        with ExitStack() as undo:
+            try:
+                connection = _connect(str(path))
+                undo.callback(connection.close)
+                migrate(connection)
+                store = cls(connection, path)
+                store.witness()
+                store._forget_old_runs()
+            except (sqlite3.Error, OSError) as error:
+                raise StoreError(
+                    f"{path}: the books cannot be opened ({error}).",
+                    remedy="Check that the file is writable, that no other program holds it,"
+                    " and that the disk has room.",
+                ) from error
+            undo.pop_all()
         return store
 
     @classmethod
@@ -105,26 +111,48 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Books]:
-        """`BEGIN IMMEDIATE` .. `COMMIT`: what is read inside stays true until it is committed."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield Books(self._db)
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        """`BEGIN IMMEDIATE` .. `COMMIT`: what is read inside stays true until it is committed.
+
+        Threads take turns: on one connection, one could end the transaction of another.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield Books(self._db)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
 
     def witness(self) -> None:
-        """Note beside the books how many charges they hold. Called after each committed charge."""
+        """Compare the books with their witness: note a restoration, or bring the witness up.
+
+        Called when the books are opened, before each request and after each committed charge. The
+        transaction keeps two processes from writing the witness out of turn.
+        """
         if self._path is None:
             return
-        head = Books(self._db).head()
-        with replacing(self._witness_path(self._path)) as file:
-            file.write(json.dumps({"head": head}).encode())
+        with self.transaction() as books:
+            head, inode = books.head(), str(self._path.stat().st_ino)
+            if head == 0 and books.get("inode") is None:
+                books.set("inode", inode)
+            if books.get("restored") is not None:
+                return
+            seen = self._seen(self._path)
+            if books.get("inode") != inode:
+                books.set("restored", "the file is a copy of the one the books were begun in")
+            elif seen is None and head:
+                books.set("restored", "the witness beside the books is gone")
+            elif seen is not None and seen > head:
+                books.set("restored", f"the books hold {head} charges, their witness saw {seen}")
+            elif seen != head:
+                self._write_witness(self._path, head)
 
     @property
     def restored(self) -> str | None:
         """Why these books look restored from a backup, or None."""
+        self.witness()
         return Books(self._db).get("restored")
 
     def merge(self, log: Sequence[Spending], me: str) -> int:
@@ -156,34 +184,29 @@ class Store:
             books.set("restored", None)
             if self._path is not None:
                 books.set("inode", str(self._path.stat().st_ino))
-        self.witness()
+        if self._path is not None:
+            with self.transaction() as books:
+                self._write_witness(self._path, books.head())
         return added
-
-    def _look_for_restoration(self) -> None:
-        assert self._path is not None
-        witness = self._witness_path(self._path)
-        with self.transaction() as books:
-            head, reason = books.head(), None
-            inode = str(self._path.stat().st_ino)
-            if head == 0 and books.get("inode") is None:
-                books.set("inode", inode)
-            if books.get("inode") != inode:
-                reason = "the file is a copy of the one that the books were begun in"
-            if witness.exists():
-                try:
-                    seen = int(json.loads(witness.read_text())["head"])
-                except (ValueError, KeyError, TypeError):
-                    seen = head + 1
-                if seen > head:
-                    reason = f"the books hold {head} charges, their witness saw {seen}"
-            elif head:
-                reason = "the witness beside the books is gone"
-            if reason is not None:
-                books.set("restored", reason)
 
     def _forget_old_runs(self) -> None:
         with self.transaction() as books:
             books.end_runs_before(time.time() - RUN_DAYS * 86_400)
+
+    @classmethod
+    def _seen(cls, path: Path) -> int | None:
+        """Charges that the witness saw; None without a witness, more than any if unreadable."""
+        try:
+            return int(json.loads(cls._witness_path(path).read_text())["head"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return sys.maxsize
+
+    @classmethod
+    def _write_witness(cls, path: Path, head: int) -> None:
+        with replacing(cls._witness_path(path)) as file:
+            file.write(json.dumps({"head": head}).encode())
 
     @staticmethod
     def _witness_path(path: Path) -> Path:

@@ -21,6 +21,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import dp_accounting
+import numpy as np
 from dp_accounting import rdp
 
 from kesit_privacy.errors import BudgetError
@@ -35,8 +36,17 @@ def budget_units(epsilon: float, delta: float) -> int:
 
     >>> round(mu(budget_units(1.0, 1e-6)) ** -1, 3)  # the noise multiplier of one release
     4.225
+
+    Raises:
+        BudgetError: epsilon is not positive and finite, or delta not in (0, 1).
     """
-    sigma = float(dp_accounting.get_sigma_gaussian(epsilon, delta))
+    if not (0 < epsilon < math.inf and 0 < delta < 1):
+        raise BudgetError(
+            f"There is no budget of epsilon = {epsilon:g}, delta = {delta:g}.",
+            remedy="Use a positive epsilon, and a delta between 0 and 1.",
+        )
+    with np.errstate(divide="ignore"):  # log(0) where δ vanishes is meant
+        sigma = float(dp_accounting.get_sigma_gaussian(epsilon, delta))
     # The bisection stops within 1e-12 on either side: step to the safe one.
     return math.floor(UNITS_PER_MU2 / (sigma * (1 + 1e-9)) ** 2)
 
@@ -50,7 +60,8 @@ def epsilon(units: int, delta: float) -> float:
     """
     if units <= 0:
         return 0.0
-    return float(dp_accounting.get_epsilon_gaussian(1 / mu(units), delta))
+    with np.errstate(divide="ignore"):  # log(0) where δ vanishes is meant
+        return float(dp_accounting.get_epsilon_gaussian(1 / mu(units), delta))
 
 
 def mu(units: int) -> float:

@@ -4,8 +4,8 @@ A feature's bounds or levels come from the study, never from the customers: a bo
 data would itself be an unaccounted release. Every value of a feature has exactly one *code*, a
 small integer; bad values have one too, so that coding is total.
 
-    numeric      0 .. GRID: the value's place between its bounds; -1: missing (or not a finite
-    number) categorical  0 .. L-1: its level; L: a level that the study does not know; L+1: missing
+    numeric      0 .. GRID: the value's place between its bounds; -1: missing, or not finite
+    categorical  0 .. L-1: its level; L: a level that the study does not know; L+1: missing
 
 Codes are what a client caches and what every query reads.
 """
@@ -28,6 +28,9 @@ CodeArray = NDArray[np.int16]
 GRID_BITS = 14
 GRID = 1 << GRID_BITS
 """Steps between a numeric feature's bounds: 2^-14 of the range, finer than the 2^-12 required."""
+
+CLOSEST = 2.0**-30
+"""Least distance of a feature's bounds, relative to their size: a step is 2^8 roundings or more."""
 
 MISSING_NUMERIC = -1
 MAX_LEVELS = 4096
@@ -57,6 +60,12 @@ class Numeric:
                 f"lower ({self.lower:g}) must be less than upper ({self.upper:g});"
                 " a feature with one possible value cannot help to tell customers apart"
             )
+        low, high = self.forward(self.lower), self.forward(self.upper)
+        if not CLOSEST * max(abs(low), abs(high), 1e-280) <= high - low < math.inf:
+            raise ValueError(
+                f"lower ({self.lower!r}) and upper ({self.upper!r}) are too close together, or too"
+                f" far apart, for {GRID} steps in double precision"
+            )
         return self
 
     def forward(self, value: float) -> float:
@@ -73,7 +82,7 @@ class Numeric:
     def decode(self, position: float) -> float:
         """The value, in the feature's own unit, at `position` in 0 .. GRID (need not be whole)."""
         low, high = self.forward(self.lower), self.forward(self.upper)
-        return self._backward(low + (high - low) * position / GRID)
+        return self._backward(low + (high - low) * (position / GRID))
 
     def encode(self, values: FloatArray) -> CodeArray:
         """Codes of `values`, shape (n,). NaN and ±inf become `MISSING_NUMERIC`.
@@ -101,6 +110,9 @@ class Categorical:
         if len(set(levels)) != len(levels):
             twice = sorted({level for level in levels if levels.count(level) > 1})
             raise ValueError(f"levels are listed twice: {', '.join(twice)}")
+        spaced = [level for level in levels if level != level.strip()]
+        if spaced:  # values are read without space around them
+            raise ValueError(f"{spaced[0]!r} has space around it, so no value could match it")
         return levels
 
     @property

@@ -15,9 +15,12 @@ from typing import Any
 from kesit_privacy import canonical
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.identity import Identity, verify
+from kesit_privacy.masking import SharedSecrets
 
 PROTOCOL = 1
 HELLO_TAG = "kesit hello v1"
+_PROBE = canonical.digest(b"kesit ephemeral key probe v1")
+"""A private key that everyone knows: one key has one secret with it, however it is written."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,19 @@ def gather(request: HelloRequest, hellos: Iterable[Hello]) -> Transcript:
 
     Raises:
         ProtocolError: an identity or an ephemeral key occurs twice (with a copied key two masks
-            would cancel), or a signature does not hold for this request.
+            would cancel), an ephemeral key is of low order (its secrets would be public), or a
+            signature does not hold for this request.
     """
     ordered = tuple(sorted(hellos, key=lambda hello: hello.identity))
-    for field in ("identity", "ephemeral"):
-        if len({getattr(hello, field) for hello in ordered}) != len(ordered):
-            raise _bad(f"two hellos with one {field} key")
+    probe = SharedSecrets(_PROBE)
+    keys: dict[str, set[str] | set[bytes]] = {
+        "identity": {hello.identity for hello in ordered},
+        # Several encodings of a point, and points that differ by a small order, act as one key.
+        "ephemeral": {probe(hello.ephemeral) for hello in ordered},
+    }
+    for name, distinct in keys.items():
+        if len(distinct) != len(ordered):
+            raise _bad(f"two hellos with one {name} key")
     for hello in ordered:
         if not verify(hello.identity, hello.signed_bytes(request), hello.signature):
             raise _bad("a hello whose signature does not hold for this run")

@@ -17,6 +17,8 @@ from kesit_privacy.hello import check_hex
 from kesit_privacy.identity import Identity, verify
 
 LOG_TAG = "kesit spending log v1"
+LARGEST_COUNT = 1 << 56
+"""A μ² of 256: no study has as much."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
         value = canonical.decode(path.read_bytes())
         body, signature = value["log"], value["signature"]
         server, tag = body["server"], body["tag"]
+        check_hex(server, 32)
         entries = tuple(_entry(item) for item in body["entries"])
     except (OSError, KeyError, TypeError, ProtocolError) as error:
         raise ProtocolError(
@@ -66,9 +69,13 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
 
 def _entry(value: dict[str, Any]) -> Spending:
     entry = Spending(**{**value, "roster": tuple(value["roster"])})
-    check_hex(entry.run, 16)
-    check_hex(entry.instruction, 32)
+    for text, size in ((entry.study, 32), (entry.run, 16), (entry.instruction, 32)):
+        check_hex(text, size)
+    for identity in entry.roster:
+        check_hex(identity, 32)
+    if not isinstance(entry.step, str) or not isinstance(entry.purpose, str):
+        raise TypeError("a name is no text")
     for number in (entry.units, entry.attempt):
-        if type(number) is not int or number < 0:
-            raise TypeError("a count is not a whole number")
+        if type(number) is not int or not 0 <= number <= LARGEST_COUNT:
+            raise TypeError("a count is not a whole number in range")
     return entry

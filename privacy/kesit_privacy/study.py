@@ -28,6 +28,7 @@ T = TypeVar("T")
 STUDY_FORMAT = 1
 MAX_STUDY_BYTES = 4 << 20
 LOCAL_TABLES = ("simulation",)
+LARGEST_EPSILON = 100
 
 LegalBasis = Literal[
     "explicit-consent",
@@ -101,7 +102,7 @@ class Study:
     name: Name
     purpose: Name
     legal_basis: LegalBasis
-    epsilon: Annotated[float, Field(gt=0, le=100)]
+    epsilon: Annotated[float, Field(gt=0, le=LARGEST_EPSILON)]
     delta: Annotated[float, Field(gt=0, lt=0.1)]
     declared_customers: Annotated[int, Field(ge=1, le=10**10)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=2000)]
@@ -213,7 +214,9 @@ def validated(cls: type[T], tables: dict[str, Any]) -> T:
         StudyError: naming the first field that is wrong.
     """
     try:
-        return TypeAdapter(cls).validate_json(json.dumps(tables, default=str), strict=True)
+        # TOML's dates and times fit no field: as lists they are refused where they stand.
+        text = json.dumps(tables, default=lambda moment: [str(moment)])
+        return TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
         # A misspelt field shows as an unknown one and a missing one: name what the author wrote.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")

@@ -1,0 +1,183 @@
+"""Parameters of queries: what `bind` lets in, and that everything else is a ProtocolError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kesit_privacy import canonical
+from kesit_privacy.embedding import ONE_HOT, Embedding
+from kesit_privacy.errors import ProtocolError
+from kesit_privacy.features import GRID
+from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
+from kesit_privacy.queries import CATALOGUE, ClusterSums, bind
+from kesit_privacy.queries.base import MAX_LENGTH
+from kesit_privacy.queries.clusters import EXACT, MAX_CENTRES
+from kesit_privacy.queries.histograms import MAX_BINS
+from kit import small_study
+from query_cases import STUDIES, drawn
+
+KEYS = sorted(CATALOGUE)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_parameters_read_back(key: tuple[str, int], data: st.DataObject) -> None:
+    study, query = drawn(data, key)
+    params = canonical.decode(canonical.encode(query.params()))
+    if len(Embedding.of(study).features) == len(query.space.features):  # type: ignore[attr-defined]
+        assert bind(study, *key, params, query.scale_bits) == query
+
+
+MIXED = STUDIES["mixed"]
+VALID: dict[tuple[str, int], dict[str, Any]] = {
+    ("marginals", 1): {"bins": 32},
+    ("grid", 1): {"bins": [2, 2, 2, 2, 1]},
+    ("cluster-sums", 1): {
+        "centres": [[0] * 9, [GRID] * 9],
+        "radii": [1, 2],
+        "fill": [0] * 5,
+        "count_share": 10,
+    },
+}
+BAD_LEAVES = (True, False, 1.0, "1", None, [], {}, [1], -1, 1 << 16, 1 << 70, float("nan"))
+BAD_WHOLES = (True, 1.5, "x", None, {}, [], [[]], [None], [[[0]]], 7.0, {"a": 1}, -1, 1 << 70)
+
+
+def changed(value: Any, bad: tuple[Any, ...]) -> Iterator[Any]:
+    """`value` with one place made bad: each leaf, each list's length, each list as a whole."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from (value | {name: other} for other in changed(inner, bad))
+            yield {key: kept for key, kept in value.items() if key != name}
+            yield value | {f"{name}_": inner}
+    elif isinstance(value, list):
+        yield [*value, value[-1]]
+        yield value[:-1]
+        yield from BAD_WHOLES
+        for place, inner in enumerate(value):
+            for other in changed(inner, bad):
+                yield [*value[:place], other, *value[place + 1 :]]
+    else:
+        yield from bad
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_parameters_of_the_wrong_type_size_or_range_are_refused(key: tuple[str, int]) -> None:
+    assert isinstance(bind(MIXED, *key, VALID[key], SCALE_BITS), CATALOGUE[key])
+    tried = 0
+    for params in [*changed(VALID[key], BAD_LEAVES), *BAD_WHOLES, {}]:
+        with pytest.raises(ProtocolError):
+            bind(MIXED, *key, params, SCALE_BITS)
+        tried += 1
+    assert tried > 20
+
+
+RANGES: list[tuple[tuple[str, int], dict[str, Any], bool]] = [
+    (("marginals", 1), {"bins": 2}, True),
+    (("marginals", 1), {"bins": 1}, False),
+    (("marginals", 1), {"bins": MAX_BINS}, True),
+    (("marginals", 1), {"bins": MAX_BINS + 1}, False),
+    (("grid", 1), {"bins": [1, 1, 1, 1, 1]}, True),
+    (("grid", 1), {"bins": [0, 1, 1, 1, 1]}, False),
+    (("grid", 1), {"bins": [MAX_BINS, 1, 1, 1, 1]}, True),
+    (("grid", 1), {"bins": [MAX_BINS + 1, 1, 1, 1, 1]}, False),
+    (("grid", 1), {"bins": [MAX_BINS, MAX_BINS, 1, 1, 1]}, False),  # too long a vector
+    *(
+        (("cluster-sums", 1), VALID["cluster-sums", 1] | change, good)
+        for change, good in (
+            ({"radii": [math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2) + 1, 1]}, True),
+            ({"radii": [math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2) + 2, 1]}, False),
+            ({"radii": [0, 1]}, False),
+            ({"fill": [GRID] * 5}, True),
+            ({"fill": [0, 0, 0, 0, GRID + 1]}, False),
+            ({"centres": [[0] * 9, [0] * 8 + [GRID + 1]]}, False),
+            ({"count_share": 1}, True),
+            ({"count_share": 0}, False),
+            ({"count_share": 99}, True),
+            ({"count_share": 100}, False),
+            ({"centres": [[0] * 9] * MAX_CENTRES, "radii": [1] * MAX_CENTRES}, True),
+            ({"centres": [[0] * 9] * (MAX_CENTRES + 1), "radii": [1] * (MAX_CENTRES + 1)}, False),
+            ({"centres": [], "radii": []}, False),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "params", "good"), RANGES)
+def test_the_ends_of_each_range(key: tuple[str, int], params: dict[str, Any], good: bool) -> None:
+    if good:
+        assert bind(MIXED, *key, params, SCALE_BITS).params() == params
+        return
+    with pytest.raises(ProtocolError):
+        bind(MIXED, *key, params, SCALE_BITS)
+
+
+def test_a_lattice_too_coarse_for_the_radii_is_refused() -> None:
+    """A weight of 0 lattice units a step would silently lose the sums."""
+    with pytest.raises(ProtocolError):
+        bind(MIXED, "cluster-sums", 1, VALID["cluster-sums", 1], MIN_SCALE_BITS)
+    for bits in range(MIN_SCALE_BITS, MAX_SCALE_BITS + 1):
+        try:
+            query = bind(MIXED, "cluster-sums", 1, VALID["cluster-sums", 1], bits)
+        except ProtocolError:
+            continue
+        assert isinstance(query, ClusterSums)
+        assert (query.weights >= 1).all()
+
+
+@pytest.mark.parametrize("name", ["", "rows", "Marginals", "marginals "])
+@pytest.mark.parametrize("version", [0, 2, -1])
+def test_nothing_outside_the_catalogue_is_answered(name: str, version: int) -> None:
+    with pytest.raises(ProtocolError):
+        bind(MIXED, name, 1, {"bins": 32}, SCALE_BITS)
+    with pytest.raises(ProtocolError):
+        bind(MIXED, "marginals", version, {"bins": 32}, SCALE_BITS)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_parameters_are_accepted_or_refused(key: tuple[str, int], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(VALID[key])))
+    params = VALID[key] | {name: data.draw(JSON)}
+    try:
+        assert bind(MIXED, *key, params, SCALE_BITS).params() == params
+    except ProtocolError:
+        assert params != VALID[key]
+
+
+def test_no_query_that_fits_in_a_vector_outgrows_float64() -> None:
+    """Products stay whole in float64: 4·d·GRID² < 2^53 for the longest vector of any query."""
+    assert 4 * MAX_LENGTH * GRID**2 < EXACT == 2**53
+    lists = [
+        {"kind": "categorical", "name": f"c{i}", "levels": [f"{j}" for j in range(4096)]}
+        for i in range(30)
+    ]
+    study = small_study(features=lists)
+    dimensions = Embedding.of(study).dimensions
+    for count in (1, 8, 9):
+        params = {
+            "centres": [[0] * dimensions] * count,
+            "radii": [1] * count,
+            "fill": [0] * 30,
+            "count_share": 10,
+        }
+        if count * (1 + dimensions) <= MAX_LENGTH:
+            assert bind(study, "cluster-sums", 1, params, SCALE_BITS).length <= MAX_LENGTH
+        else:
+            with pytest.raises(ProtocolError):
+                bind(study, "cluster-sums", 1, params, SCALE_BITS)

@@ -1,0 +1,566 @@
+"""Rules 14-17: whatever a server asks, and whoever falls away, no budget is overdrawn.
+
+The first half plays a lying server against real nodes and reads their books after every request;
+the second half runs an honest server through patterns of silence.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kesit_client import checklist
+from kesit_client import store as store_module
+from kesit_client.app import make_app
+from kesit_client.node import Node
+from kesit_client.policy import Lifetime, Period, PurposeCap
+from kesit_privacy import accounting
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import BudgetError
+from kesit_privacy.features import GRID
+from kesit_privacy.hello import Transcript
+from kesit_privacy.instruction import SCALE_BITS, Instruction
+from kesit_privacy.noise import SecureNoise
+from kesit_privacy.queries import ClusterSums, Grid, Marginals, Query
+from kesit_privacy.study import Study
+from kesit_privacy.wire import HELLO, SUM, RefusalCode
+from kesit_server.courier import Courier, Patience
+from kesit_server.errors import FederationError
+from kesit_server.federation import Federation
+from kesit_simulations.grid import InProcessGrid
+from kit import (
+    SERVER,
+    Session,
+    ask,
+    begin,
+    instruct,
+    mixed_study,
+    random_codes,
+    say_hello,
+    small_nodes,
+    small_study,
+)
+
+DAY = 86_400
+
+
+def spent(node: Node, study: Study | None = None) -> int:
+    """Units in a node's books: of one study, or of all."""
+    with node.store.transaction() as books:
+        return books.spent(study=None if study is None else study.hash)
+
+
+def last_cause(node: Node) -> str:
+    """Why the node refused last, as its owner reads it."""
+    with node.store.transaction() as books:
+        return books.refusals()[-1][2]
+
+
+def query_for(study: Study, step: str, radius: int = 1000, count_share: int = 10) -> Query:
+    """A small query of the kind that the plan's step wants."""
+    space = Embedding.of(study)
+    planned = study.step(step)
+    assert planned is not None
+    if planned.query == "marginals":
+        return Marginals(space, 4, SCALE_BITS)
+    if planned.query == "grid":
+        return Grid(space, (4,) * len(space.features), SCALE_BITS)
+    centres = tuple((place * 100,) * space.dimensions for place in range(3))
+    fill = (0,) * len(space.features)
+    return ClusterSums(space, centres, (radius,) * 3, fill, count_share, SCALE_BITS)
+
+
+def exact_charge(study: Study, order: Instruction, query: Query) -> int:
+    """The charge of an instruction, from the study and the query alone: m²Δ²/((n - c)·v)."""
+    noise = (len(order.roster) - study.roster.max_colluders) * Fraction(*order.variance)
+    cost = Fraction(study.max_clients_per_customer**2 * query.delta_sq) / noise
+    return math.ceil(cost * accounting.UNITS_PER_MU2)
+
+
+# A lying server.
+
+
+def test_the_same_study_again_and_again() -> None:
+    """Each run is honest in itself; together they may not exceed the study's μ²."""
+    session = begin(bins=8)
+    study, nodes = session.study, session.nodes
+    codes = []
+    for _ in range(10):
+        transcript = say_hello(study, nodes)
+        order = instruct(study, transcript, "marginals", session.query)
+        codes += [ask(node, order, transcript)[0] for node in nodes]
+        assert all(spent(node, study) <= study.mu2_units for node in nodes)
+    # 15 % of the budget a run: six fit.
+    assert codes == [RefusalCode.OK] * 24 + [RefusalCode.BUDGET] * 16
+    assert "study budget" in last_cause(nodes[0])
+
+
+def test_what_is_left_can_be_spent_but_no_more() -> None:
+    """After six runs of 15 %, a sum of 10 % fits to the unit, and nothing beyond it."""
+    session = begin(bins=8)
+    study, node = session.study, session.nodes[0]
+    for _ in range(6):
+        transcript = say_hello(study, session.nodes)
+        order = instruct(study, transcript, "marginals", session.query)
+        assert ask(node, order, transcript)[0] is RefusalCode.OK
+    left = study.mu2_units - spent(node)
+    price = {
+        "delta_sq": session.query.delta_sq,
+        "multiplicity": 1,
+        "roster": 4,
+        "colluders": study.roster.max_colluders,
+    }
+    enough = accounting.share_variance(left, **price)
+    transcript = say_hello(study, session.nodes)
+    order = instruct(study, transcript, "marginals", session.query)
+    for variance, code in ((enough - 1, RefusalCode.BUDGET), (enough, RefusalCode.OK)):
+        told = replace(order, variance=(int(variance), 1))
+        assert ask(node, told, transcript)[0] is code
+        assert spent(node) <= study.mu2_units
+    transcript = say_hello(study, session.nodes)
+    # However much noise: a charge is a whole unit at least, and none is left.
+    order = instruct(study, transcript, "marginals", session.query, variance=(1 << 100, 1))
+    while ask(node, order, transcript)[0] is RefusalCode.OK:
+        assert spent(node) <= study.mu2_units
+        transcript = say_hello(study, session.nodes)
+        order = replace(order, run=transcript.request.run, transcript=transcript.hash)
+    assert spent(node) == study.mu2_units
+
+
+def bounded(order: Instruction, **params: Any) -> Instruction:
+    return replace(order, params=order.params | params)
+
+
+LIES: dict[str, tuple[Callable[[Instruction], Instruction], RefusalCode]] = {
+    "a variance one unit smaller": (
+        lambda order: replace(order, variance=(order.variance[0] - 1, 1)),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "half the variance": (
+        lambda order: replace(order, variance=(order.variance[0] // 2, 1)),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "a variance under four lattice units": (
+        lambda order: replace(order, variance=(15, 1)),
+        RefusalCode.BAD_REQUEST,
+    ),
+    "a smaller Δ": (
+        lambda order: replace(order, delta_sq=order.delta_sq // 4),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "a larger Δ": (
+        lambda order: replace(order, delta_sq=order.delta_sq * 4),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "fewer colluders": (lambda order: replace(order, colluders=0), RefusalCode.NOT_IN_PLAN),
+    "more colluders": (lambda order: replace(order, colluders=2), RefusalCode.NOT_IN_PLAN),
+    "another m": (lambda order: replace(order, multiplicity=2), RefusalCode.NOT_IN_PLAN),
+    "a finer lattice with the same numbers": (
+        lambda order: replace(order, scale_bits=order.scale_bits + 2),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "a finer lattice with its own Δ": (
+        lambda order: replace(order, scale_bits=order.scale_bits + 2, delta_sq=order.delta_sq * 16),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "weights of its own": (lambda order: bounded(order, weights=[5]), RefusalCode.BAD_REQUEST),
+    "radii beyond the box": (
+        lambda order: bounded(order, radii=[GRID * 1000] * 3),
+        RefusalCode.BAD_REQUEST,
+    ),
+    "a radius of nothing": (lambda order: bounded(order, radii=[0] * 3), RefusalCode.BAD_REQUEST),
+    "a count share above all": (
+        lambda order: bounded(order, count_share=100),
+        RefusalCode.BAD_REQUEST,
+    ),
+    "another step's share": (
+        lambda order: replace(order, step="marginals"),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+    "a step of its own": (lambda order: replace(order, step="lloyd-9"), RefusalCode.NOT_IN_PLAN),
+    "a fourth attempt": (lambda order: replace(order, attempt=4), RefusalCode.BAD_REQUEST),
+    "a roster too small for its noise": (
+        lambda order: replace(order, roster=order.roster[:3]),
+        RefusalCode.NOT_IN_PLAN,
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_costs_nothing_and_is_refused(lie: str) -> None:
+    session = begin(bins=8)
+    study = session.study
+    order = instruct(study, session.transcript, "cells", query_for(study, "cells"))
+    change, code = LIES[lie]
+    told = change(order)
+    node = session.by_identity(order.roster[0])
+    assert ask(node, told, session.transcript) == (code, b"")
+    assert spent(node) == 0
+    # The honest instruction is still answered, at its own price.
+    assert ask(node, order, session.transcript)[0] is RefusalCode.OK
+    assert spent(node) == exact_charge(study, order, query_for(study, "cells"))
+
+
+@pytest.mark.parametrize(("radius", "share"), [(1, 10), (GRID, 10), (20_000, 1), (20_000, 99)])
+def test_radii_and_weights_do_not_change_the_price(radius: int, share: int) -> None:
+    session = begin(bins=8)
+    study, node = session.study, session.nodes[0]
+    query = query_for(study, "cells", radius, share)
+    order = instruct(study, session.transcript, "cells", query)
+    assert ask(node, order, session.transcript)[0] is RefusalCode.OK
+    assert spent(node) == exact_charge(study, order, query_for(study, "cells"))
+
+
+def test_m_multiplies_the_price_by_its_square() -> None:
+    prices = []
+    for m in (1, 3):
+        study = mixed_study(max_clients_per_customer=m)
+        session = begin(study, bins=8)
+        order = replace(session.order, variance=(int(1e22), 1))
+        assert ask(session.nodes[0], order, session.transcript)[0] is RefusalCode.OK
+        prices.append(spent(session.nodes[0]))
+    assert prices[1] == pytest.approx(9 * prices[0], abs=9)
+
+
+def test_endless_attempts_end_with_the_budget() -> None:
+    """Three attempts at each of four steps would cost three budgets; each is charged in full."""
+    session = begin(clients=12, bins=8)
+    study, node = session.study, session.nodes[0]
+    others = [member.me for member in session.nodes[1:]]
+    codes, expected = [], 0
+    for step in study.plan:
+        query = query_for(study, step.step)
+        for attempt in (1, 2, 3):
+            if attempt > 1:
+                others.pop()
+            roster = tuple(sorted([node.me, *others]))
+            order = instruct(
+                study, session.transcript, step.step, query, attempt=attempt, roster=roster
+            )
+            code = ask(node, order, session.transcript)[0]
+            codes.append(code)
+            expected += exact_charge(study, order, query) if code is RefusalCode.OK else 0
+            assert spent(node, study) == expected <= study.mu2_units
+    assert RefusalCode.BUDGET in codes
+    assert set(codes) == {RefusalCode.OK, RefusalCode.BUDGET}
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_no_server_however_clever_overdraws_a_study(data: st.DataObject) -> None:
+    """It chooses run, step, attempt, roster and noise after seeing every answer."""
+    study = mixed_study()
+    nodes = small_nodes(study, random_codes(study, 12), 6)
+    node = nodes[0]
+    runs: list[tuple[Transcript, list[str]]] = []
+    expected = 0
+    for _ in range(data.draw(st.integers(1, 25))):
+        if not runs or data.draw(st.integers(0, 4)) == 0:
+            transcript = say_hello(study, nodes)
+            runs.append((transcript, [member.me for member in nodes[1:]]))
+        transcript, others = data.draw(st.sampled_from(runs))
+        if len(others) > 2 and data.draw(st.booleans()):
+            others.pop()
+        step = data.draw(st.sampled_from(study.plan)).step
+        query = query_for(study, step, radius=data.draw(st.integers(1, 30_000)))
+        order = instruct(
+            study,
+            transcript,
+            step,
+            query,
+            attempt=data.draw(st.integers(1, 4)),
+            roster=tuple(sorted([node.me, *others])),
+        )
+        factor = data.draw(st.sampled_from([0.5, 0.999, 1.0, 1.001, 2.0, 1e3]))
+        order = replace(order, variance=(max(1, int(order.variance[0] * factor)), 1))
+        with node.store.transaction() as books:
+            known = {(c.run, c.step, c.attempt) for c in books.charges(order.run)}
+        code, _ = ask(node, order, transcript)
+        if code is RefusalCode.OK and (order.run, step, order.attempt) not in known:
+            cost = exact_charge(study, order, query)
+            planned = study.step(step)
+            assert planned is not None
+            assert cost <= study.step_units(planned)
+            expected += cost
+        assert spent(node, study) == expected <= study.mu2_units
+
+
+# The owner's caps.
+
+
+def one_run(session: Session, study: Study | None = None) -> RefusalCode:
+    """The first node's reply to the first sum (15 % of the budget) of a new run of the study."""
+    study = study or session.study
+    transcript = say_hello(study, session.nodes)
+    query = query_for(study, "marginals")
+    return ask(session.nodes[0], instruct(study, transcript, "marginals", query), transcript)[0]
+
+
+def test_the_lifetime_cap_holds_over_all_studies_and_purposes() -> None:
+    session = begin(bins=8)
+    node = session.nodes[0]
+    other = mixed_study(name="another", purpose="fraud-prevention")
+    for member in session.nodes:
+        member.approve(other)
+        member.policy = replace(
+            member.policy,
+            purposes=(*member.policy.purposes, "fraud-prevention"),
+            lifetime=Lifetime(0.7, 1e-5),  # about half the μ² of ε = 1
+        )
+    cap = node.policy.units(0.7)
+    codes = []
+    for study in (session.study, other) * 4:
+        codes.append(one_run(session, study))
+        assert spent(node) <= cap
+    fitting = int(cap // (0.15 * session.study.mu2_units))
+    assert 2 <= fitting <= 6
+    assert codes == [RefusalCode.OK] * fitting + [RefusalCode.BUDGET] * (8 - fitting)
+    assert "lifetime budget" in last_cause(node)
+
+
+def test_the_lifetime_cap_is_counted_at_its_own_delta() -> None:
+    """The same μ² is more ε at a smaller δ."""
+    session = begin(bins=8)
+    node = session.nodes[0]
+    node.policy = replace(node.policy, lifetime=Lifetime(0.5, 1e-12))
+    assert one_run(session) is RefusalCode.BUDGET
+    node.policy = replace(node.policy, lifetime=Lifetime(0.5, 1e-5))
+    assert one_run(session) is RefusalCode.OK
+
+
+def test_a_period_forgets_and_the_lifetime_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = begin(bins=8)
+    node = session.nodes[0]
+    share = 0.15 * session.study.mu2_units
+    monthly = accounting.epsilon(int(1.5 * share), 1e-5)
+    ever = accounting.epsilon(int(3.5 * share), 1e-5)
+    node.policy = replace(
+        node.policy, lifetime=Lifetime(ever, 1e-5), periods=(Period(30, monthly), Period(1, 90.0))
+    )
+    start = time.time()
+    clock = SimpleNamespace(time=lambda: start)
+    monkeypatch.setattr(checklist, "time", clock)
+    monkeypatch.setattr(store_module, "time", clock)
+    seen = []
+    for day in (0, 1, 29.9, 30.1, 31, 61, 92):
+        clock.time = lambda at=start + day * DAY: at  # type: ignore[misc]
+        seen.append(one_run(session))
+        with node.store.transaction() as books:
+            assert books.spent(since=clock.time() - 30 * DAY) <= node.policy.units(monthly)
+        assert spent(node) <= node.policy.units(ever)
+    ok, no = RefusalCode.OK, RefusalCode.BUDGET
+    assert seen == [ok, no, no, ok, no, ok, no]
+    assert "lifetime budget" in last_cause(node)
+    with node.store.transaction() as books:
+        assert "30-day budget" in books.refusals()[0][2]
+
+
+def test_a_purpose_has_a_cap_of_its_own() -> None:
+    session = begin(bins=8)
+    node = session.nodes[0]
+    other = mixed_study(name="another", purpose="fraud-prevention")
+    cap = accounting.epsilon(int(0.2 * session.study.mu2_units), 1e-5)
+    for member in session.nodes:
+        member.approve(other)
+        member.policy = replace(
+            member.policy,
+            purposes=(*member.policy.purposes, "fraud-prevention"),
+            purpose_caps=(PurposeCap("fraud-prevention", cap),),
+        )
+    studies = [other, session.study, other, session.study]
+    codes = [one_run(session, study) for study in studies]
+    assert codes == [RefusalCode.OK, RefusalCode.OK, RefusalCode.BUDGET, RefusalCode.OK]
+    with node.store.transaction() as books:
+        assert books.spent(purpose="fraud-prevention") <= node.policy.units(cap)
+        assert "purpose 'fraud-prevention' budget" in books.refusals()[0][2]
+
+
+# An honest server, and members that fall away.
+
+
+class Run:
+    """A federation over an in-process grid whose members are silent as told.
+
+    `silent(attempt, place)` says whether the member at `place` misses the sum of that attempt,
+    counted over the whole run from 0.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        clients: int,
+        silent: Callable[[int, int], bool] = lambda attempt, place: False,
+        mute: frozenset[int] = frozenset(),
+    ) -> None:
+        self.study = study
+        self.nodes = small_nodes(study, random_codes(study, 60), clients)
+        self.missed: set[tuple[int, str]] = set()
+        ids = list(range(2, 2 + clients))
+
+        def silence(node: int, kind: str) -> bool:
+            if kind == HELLO:
+                return node - 2 in mute
+            attempt = len(self.federation.orders) - 1
+            misses = kind == SUM and silent(attempt, node - 2)
+            if misses:
+                self.missed.add((attempt, self.nodes[node - 2].me))
+            return misses
+
+        app = make_app(lambda context: self.nodes[int(str(context.node_config["partition-id"]))])
+        self.courier = Courier(InProcessGrid(app, ids, silent=silence), Patience(0, 1))
+        self.federation = Federation(
+            self.courier, study, SERVER, simulated=True, on_charge=lambda _: self.check_books()
+        )
+
+    def check_books(self) -> None:
+        """Every client's spending <= the server's <= the study's budget."""
+        assert self.federation.spent_units <= self.study.mu2_units
+        assert self.federation.spent_units == sum(e.units for e in self.federation.spending)
+        for node in self.nodes:
+            assert spent(node, self.study) <= self.federation.spent_units
+
+    def finish(self) -> None:
+        """All sums of the plan, one after the other."""
+        self.federation.hello()
+        for step in self.study.plan:
+            self.check_shares()
+            self.federation.sum(step.step, query_for(self.study, step.step))
+            self.check_books()
+
+    def check_shares(self) -> None:
+        """What the next sums could cost is in proportion to their shares of the plan."""
+        done = {opened.step for opened in self.federation.sums}
+        ahead = [step for step in self.study.plan if step.step not in done]
+        noise = [
+            self.federation.noise_ahead(step.step, 1.0) * math.sqrt(step.share) for step in ahead
+        ]
+        assert noise == pytest.approx([noise[0]] * len(noise), rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    silences=st.lists(st.sets(st.integers(0, 7), max_size=3), max_size=12),
+    shares=st.sampled_from([(0.5, 0.25, 0.25), (0.8, 0.1, 0.1), (0.01, 0.01, 0.98)]),
+)
+def test_no_pattern_of_silence_overspends(
+    silences: list[set[int]], shares: tuple[float, float, float]
+) -> None:
+    steps = (("grid", "grid"), ("lloyd-1", "cluster-sums"), ("lloyd-2", "cluster-sums"))
+    plan = [
+        {"step": step, "query": query, "share": share}
+        for (step, query), share in zip(steps, shares, strict=True)
+    ]
+    study = small_study(plan=plan)
+    run = Run(study, 8, lambda attempt, place: place in dict(enumerate(silences)).get(attempt, ()))
+    try:
+        run.finish()
+        whole = True
+    except (FederationError, BudgetError):
+        whole = False  # too few are left, or the last step has failed and there is no remainder
+    run.check_books()
+    spending = run.federation.spending
+    for node in run.nodes:
+        heard = [
+            entry.units
+            for attempt, entry in enumerate(spending)
+            if node.me in entry.roster and (attempt, node.me) not in run.missed
+        ]
+        assert spent(node, study) == sum(heard)
+    if whole:
+        assert len(run.federation.sums) == 3
+        always = next(n for n in run.nodes if n.me in spending[-1].roster)
+        assert spent(always, study) == run.federation.spent_units
+        # Rounding alone is left unspent: after a retry, and after none.
+        assert run.federation.spent_units >= study.mu2_units * (1 - 1e-6)
+
+
+def test_a_retry_is_paid_by_the_steps_that_follow_in_proportion() -> None:
+    """Shares 50, 25, 25: the grid fails once, so its second try has 25, and the rest 12.5 each."""
+    run = Run(small_study(), 6, lambda attempt, place: (attempt, place) == (0, 5))
+    run.finish()
+    shares = [entry.units / run.study.mu2_units for entry in run.federation.spending]
+    assert shares == pytest.approx([0.5, 0.25, 0.125, 0.125], rel=1e-6)
+    assert [len(entry.roster) for entry in run.federation.spending] == [6, 5, 5, 5]
+    assert [entry.attempt for entry in run.federation.spending] == [1, 2, 1, 1]
+
+
+def test_a_whole_run_uses_the_budget_up_and_another_finds_none() -> None:
+    run = Run(small_study(), 4)
+    run.finish()
+    again = Federation(run.courier, run.study, SERVER, simulated=True)
+    again.hello()
+    with pytest.raises(FederationError, match=r"0 members are left.*budget"):
+        again.sum("grid", query_for(run.study, "grid"))
+    assert all(spent(node) <= run.study.mu2_units for node in run.nodes)
+
+
+def test_a_step_cannot_be_summed_twice() -> None:
+    run = Run(small_study(), 4)
+    run.finish()
+    with pytest.raises(FederationError, match="no such sum left: 'grid'"):
+        run.federation.sum("grid", query_for(run.study, "grid"))
+    with pytest.raises(FederationError, match="no such sum left"):
+        run.federation.noise_ahead("lloyd-9", 1.0)
+
+
+def test_too_few_members_at_hello() -> None:
+    run = Run(small_study(), 5, mute=frozenset({0, 1, 2}))
+    with pytest.raises(FederationError, match=r"2 members are left, the study needs 3.*silent"):
+        run.federation.hello()
+
+
+def test_too_few_members_after_a_loss_stop_the_run() -> None:
+    run = Run(small_study(), 4, lambda attempt, place: place < 2)
+    with pytest.raises(FederationError, match=r"2 members are left, the study needs 3"):
+        run.finish()
+    assert len(run.federation.spending) == 1
+    run.check_books()
+
+
+def test_three_attempts_and_no_more() -> None:
+    run = Run(small_study(), 8, lambda attempt, place: place == attempt)
+    with pytest.raises(FederationError, match="3 attempts failed"):
+        run.finish()
+    shares = [entry.units / run.study.mu2_units for entry in run.federation.spending]
+    assert shares == pytest.approx([0.5, 0.25, 0.125], rel=1e-6)
+
+
+def test_nothing_is_asked_before_hello() -> None:
+    run = Run(small_study(), 4)
+    with pytest.raises((FederationError, BudgetError)):
+        run.federation.sum("grid", query_for(run.study, "grid"))
+    assert run.federation.spending == []
+
+
+@pytest.mark.parametrize(("probability", "refused"), [(0.06, False), (0.063, True), (0.9, True)])
+def test_members_too_unreliable_for_their_number_are_refused(
+    probability: float, refused: bool
+) -> None:
+    """Rule 6: n·p above 0.25 (here n = 4) needs too many retries; simulations may try."""
+    study = small_study(roster={"silence_probability": probability})
+    for simulated in (True, False):
+        run = Run(study, 4)
+        for node in run.nodes:
+            node.noise, node.simulated, node.mode = SecureNoise(), simulated, "secure"
+        federation = Federation(run.courier, study, SERVER, simulated=simulated)
+        if refused and not simulated:
+            with pytest.raises(FederationError, match="too many retries"):
+                federation.hello()
+        else:
+            federation.hello()
+            assert federation.members == 4
+
+
+def test_simulated_noise_is_refused_outside_simulation() -> None:
+    run = Run(small_study(), 4)
+    with pytest.raises(FederationError, match="simulated noise"):
+        Federation(run.courier, run.study, SERVER, simulated=False).hello()
