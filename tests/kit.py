@@ -25,6 +25,7 @@ from kesit_privacy.instruction import SCALE_BITS, Instruction
 from kesit_privacy.masking import WordArray, open_sum
 from kesit_privacy.queries import Marginals, Query
 from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.wire import RefusalCode, read_reply, unpack_words
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, make_nodes
@@ -52,7 +53,7 @@ def study_tables(**changes: Any) -> dict[str, Any]:
 
 def small_study(**changes: Any) -> Study:
     """The study of `study_tables`."""
-    return Study.from_tables(study_tables(**changes))
+    return study_from_tables(study_tables(**changes))
 
 
 def mixed_study(**changes: Any) -> Study:
@@ -241,9 +242,10 @@ def begin_with(*rows: Callable[[Study], Rows]) -> Session:
 def uniformity(words: IntArray | WordArray) -> float:
     """p-value of 64-bit words being uniform: χ² of each half byte, times their number (Bonferroni).
 
-    A test that wants p >= 1e-9 raises a false alarm once in 10^9 runs. Needs 100 words or more.
+    A test that wants p >= 1e-9 raises a false alarm about once in 10^9 runs: with 1,000 words or
+    more each cell expects over 60, enough for χ²'s tail.
     """
-    assert len(words) >= 100
+    assert len(words) >= 1000
     halves = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), 8)
     columns = [*(halves & 15).T, *(halves >> 4).T]
     p_values = [stats.chisquare(np.bincount(column, minlength=16)).pvalue for column in columns]

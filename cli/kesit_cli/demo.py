@@ -80,7 +80,7 @@ def demo(
 
 def _agreed(customers: int) -> tuple[Study, SimulationPlan]:
     """The packaged study, for this number of customers."""
-    from kesit_privacy.study import Study
+    from kesit_privacy.study_file import study_from_tables
     from kesit_simulations import studies
     from kesit_simulations.plan import read_plan
 
@@ -88,7 +88,7 @@ def _agreed(customers: int) -> tuple[Study, SimulationPlan]:
     if customers != CUSTOMERS:
         tables["declared_customers"] = customers
         tables["delta"] = float(f"{1 / (customers * math.log(customers)):.1e}")
-    return Study.from_tables(tables), read_plan(tables)
+    return study_from_tables(tables), read_plan(tables)
 
 
 def _bank(customers: int) -> pl.DataFrame:

@@ -165,11 +165,12 @@ def data_sets() -> None:
 def _read(path: Path, changes: dict[str, Any]) -> tuple[Study, SimulationPlan, Path]:
     """The study, its plan with `changes`, and the folder to which the plan's files are relative."""
     from kesit_privacy import recipes
-    from kesit_privacy.study import Study, read_tables
+    from kesit_privacy.study_file import study_from_tables
+    from kesit_privacy.tables import read_tables
     from kesit_simulations.plan import read_plan
 
     tables = read_tables(path)
-    study = Study.from_tables(tables)
+    study = study_from_tables(tables)
     recipes.check_budget(study)
     given = {name: value for name, value in changes.items() if value is not None}
     table = tables.get("simulation", {})

@@ -139,9 +139,9 @@ def _check_options(
 
 def _load(path: Path, expected: str | None) -> Study:
     from kesit_privacy.errors import StudyError
-    from kesit_privacy.study import Study
+    from kesit_privacy.study_file import load_study
 
-    study = Study.load(path)
+    study = load_study(path)
     if expected is not None and expected.strip().lower() != study.hash:
         raise StudyError(
             str(path),

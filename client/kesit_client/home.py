@@ -22,6 +22,7 @@ from kesit_client.store import Store
 from kesit_privacy.errors import StudyError
 from kesit_privacy.identity import Identity
 from kesit_privacy.study import Study
+from kesit_privacy.study_file import load_study
 
 IDENTITY = "identity.pem"
 POLICY = "policy.toml"
@@ -50,7 +51,7 @@ def open_node(home: Path) -> Node:
 
 def _read_study(path: Path) -> Study:
     try:
-        return Study.load(path)
+        return load_study(path)
     except StudyError as error:
         if error.field == str(path):
             raise

@@ -17,7 +17,7 @@ from kesit_client.errors import PolicyError
 from kesit_privacy import accounting
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import STRICT, Name
-from kesit_privacy.study import validated
+from kesit_privacy.tables import validated
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Epsilon = Annotated[float, Field(gt=0, le=1000)]

@@ -1,33 +1,23 @@
 """The study: what the members agree on, as one frozen value with one hash.
 
-A study is read from TOML, checked field by field, and completed with the default plan of its
-recipe. Its hash covers every field that can change what is asked of customers' data, so two
-members whose hashes agree hold the same study. Tables that describe a machine and not the agreement
-(`[simulation]`) are no part of it.
+Its hash covers every field that can change what is asked of customers' data, so two members whose
+hashes agree hold the same study. `study_file` reads one from TOML.
 """
 
 from __future__ import annotations
 
-import json
-import tomllib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from fractions import Fraction
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_privacy import accounting, canonical
-from kesit_privacy.errors import StudyError
 from kesit_privacy.features import STRICT, Feature, Name
 
-T = TypeVar("T")
-
 STUDY_FORMAT = 1
-MAX_STUDY_BYTES = 4 << 20
-LOCAL_TABLES = ("simulation",)
 LARGEST_EPSILON = 100
 
 LegalBasis = Literal[
@@ -97,7 +87,7 @@ class PlanStep:
 
 @dataclass(frozen=True, config=STRICT)
 class Study:
-    """A federated study. Build it with `load`, `from_toml` or `from_tables`."""
+    """A federated study, checked field by field. `study_file` builds one and completes its plan."""
 
     name: Name
     purpose: Name
@@ -134,29 +124,6 @@ class Study:
             raise ValueError(f"the shares add up to {total:g}; they must add up to exactly 1")
         return plan
 
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a study from a TOML file.
-
-        Raises:
-            StudyError: the file cannot be read, or a field is wrong; the error names it.
-        """
-        return cls.from_tables(read_tables(path))
-
-    @classmethod
-    def from_toml(cls, text: str) -> Self:
-        """Read a study from TOML text."""
-        return cls.from_tables(_parse(text, "study"))
-
-    @classmethod
-    def from_tables(cls, tables: dict[str, Any]) -> Self:
-        """A checked study, completed with its recipe's default plan, from parsed TOML."""
-        from kesit_privacy.recipes import complete
-
-        agreed = {key: value for key, value in tables.items() if key not in LOCAL_TABLES}
-        study = validated(cls, agreed)
-        return replace(study, plan=complete(study))
-
     @cached_property
     def canonical(self) -> bytes:
         """The bytes under the hash: canonical JSON of every field, with the format's number."""
@@ -179,63 +146,3 @@ class Study:
     def step_units(self, step: PlanStep) -> int:
         """The most that one attempt at `step` may cost, in units of `accounting.UNIT`."""
         return int(self.mu2_units * step.exact_share)
-
-
-def read_tables(path: Path) -> dict[str, Any]:
-    """Parsed TOML of a study file, its local tables included.
-
-    Raises:
-        StudyError: missing, too large, not UTF-8, or not TOML.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise StudyError(
-            str(path),
-            f"cannot be read ({error.strerror}).",
-            remedy="Give the path of a study file; `kesit study new FILE` writes one.",
-        ) from error
-    if len(raw) > MAX_STUDY_BYTES:
-        raise StudyError(
-            str(path), f"is larger than {MAX_STUDY_BYTES >> 20} MiB.", remedy="Is it a study file?"
-        )
-    try:
-        return _parse(raw.decode("utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise StudyError(
-            str(path), f"is not UTF-8 (byte {error.start}).", remedy="Save the file as UTF-8."
-        ) from error
-
-
-def validated(cls: type[T], tables: dict[str, Any]) -> T:
-    """`tables` as a checked `cls` (a pydantic dataclass).
-
-    Raises:
-        StudyError: naming the first field that is wrong.
-    """
-    try:
-        # TOML's dates and times fit no field: as lists they are refused where they stand.
-        text = json.dumps(tables, default=lambda moment: [str(moment)])
-        return TypeAdapter(cls).validate_json(text, strict=True)
-    except ValidationError as error:
-        # A misspelt field shows as an unknown one and a missing one: name what the author wrote.
-        errors = sorted(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
-        first = errors[0]
-        field = ".".join(
-            str(part) for part in first["loc"] if part not in ("numeric", "categorical")
-        )
-        cause = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "unexpected_keyword_argument":
-            cause = "is not a field that is known here"
-        raise StudyError(
-            field or "study",
-            f"{cause[0].lower()}{cause[1:]}.",
-            remedy="Correct this field; `kesit study new -` prints a template that explains it.",
-        ) from error
-
-
-def _parse(text: str, place: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(place, f"is not TOML: {error}.", remedy="Correct that line.") from error

@@ -18,6 +18,7 @@ from kesit_privacy import recipes
 from kesit_privacy.identity import Identity
 from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
+from kesit_privacy.study_file import load_study
 from kesit_server import results
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
@@ -109,7 +110,7 @@ def _from_run_config(context: Context) -> Coordination:
     identity = Identity.load(place["key"])
     results.check_free(place["out"])
     return Coordination(
-        study=Study.load(place["study"]),
+        study=load_study(place["study"]),
         identity=identity,
         finish=lambda federation, segments: results.write_folder(
             place["out"], result_files(federation, segments, identity)

@@ -25,6 +25,7 @@ from kesit_privacy.features import GRID, CodeArray, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
 from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_tables
 from kesit_server.courier import Courier
 from kesit_simulations import partitions
 from kesit_simulations.plan import SimulationPlan
@@ -46,7 +47,7 @@ def main() -> None:
 
 def bench_study(features: int, k: int, customers: int) -> Study:
     """A study with numeric features in [0, 1]."""
-    return Study.from_tables(
+    return study_from_tables(
         {
             "name": "bench",
             "purpose": "benchmark",

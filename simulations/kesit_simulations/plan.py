@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import STRICT, IntArray, Name
-from kesit_privacy.study import validated
+from kesit_privacy.tables import validated
 from kesit_simulations import partitions
 from kesit_simulations.errors import SimulationError
 

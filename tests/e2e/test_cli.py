@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+import kesit_privacy.study_file
 from clikit import Kesit, files
 from kesit_cli import exits, runs
 from kesit_client.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.study import PlanStep, RosterRules, Segmentation, Study, Thresholds
+from kesit_privacy.study_file import load_study
 from kesit_simulations import datasets, retail_bank, studies
 from kesit_simulations.plan import SimulationPlan
 
@@ -80,7 +82,7 @@ def test_a_bug_is_one_line_without_its_text_and_debug_shows_it(
     def fail(path: Path) -> None:
         raise RuntimeError("customer 4711 is rich")
 
-    monkeypatch.setattr(Study, "load", fail)
+    monkeypatch.setattr(kesit_privacy.study_file, "load_study", fail)
     plain = kesit("study", "check", "study.toml")
     assert plain.code == exits.BUG
     assert "RuntimeError" in plain.said
@@ -123,7 +125,7 @@ def test_a_simulation_ends_in_segments_a_statement_and_one_folder(kesit: Kesit, 
     assert re.fullmatch(r"small-shop-[0-9a-f]{8}", folder.name)
     assert files(folder) == FILES
     assert f"kesit-results/{folder.name}" in done.out
-    study = Study.load(shop / "study.toml")
+    study = load_study(shop / "study.toml")
     assert study.hash in done.out
     # Three segments, with a noise interval and centres in the columns' own units.
     rows = re.findall(r"^ +([123]) +([\d,]+) +± (\d+) ", done.out, flags=re.MULTILINE)
@@ -176,7 +178,7 @@ def test_options_override_the_files_table_and_nothing_else(kesit: Kesit, shop: P
         seed=9,
     )
     assert told["simulation"] == {f.name: getattr(plan, f.name) for f in fields(SimulationPlan)}
-    assert told["study_hash"] == Study.load(shop / "study.toml").hash
+    assert told["study_hash"] == load_study(shop / "study.toml").hash
     assert told["evaluation"] is None
     assert any("Noise was off" in caveat for caveat in told["caveats"])
     assert any("Masks were off" in caveat for caveat in told["caveats"])
@@ -322,7 +324,7 @@ def test_study_new_never_overwrites(kesit: Kesit, tmp_path: Path) -> None:
 def test_check_shows_hash_plan_noise_and_cost(kesit: Kesit, shop: Path) -> None:
     shown = kesit("study", "check", "study.toml")
     assert shown.code == exits.OK
-    study = Study.load(shop / "study.toml")
+    study = load_study(shop / "study.toml")
     assert study.hash in shown.out
     assert "ε = 1 at δ = 0.0001" in shown.out
     # Marginals of three features: σ = √d · √(n/(n-c)) / μ, with n = 3 members and c = 1.
@@ -338,7 +340,7 @@ def test_a_whole_check_passes_and_changes_no_file(kesit: Kesit, shop: Path) -> N
     (shop / "source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
     Store.open(shop / "books.sqlite").close()
     before = files(shop)
-    study = Study.load(shop / "study.toml")
+    study = load_study(shop / "study.toml")
     books = ("--policy", "policy.toml", "--store", "books.sqlite", "--hash", study.hash.upper())
     for data in (["--data", "customers.csv", "--id", "no"], ["--source", "source.toml"]):
         passed = kesit("study", "check", "study.toml", *data, *books)

@@ -18,7 +18,7 @@ from kesit_cli import exits
 from kesit_client.store import Charge, Store
 from kesit_privacy import accounting
 from kesit_privacy.errors import ProtocolError
-from kesit_privacy.study import Study
+from kesit_privacy.study_file import load_study
 from kesit_simulations import studies
 
 
@@ -214,7 +214,7 @@ def test_a_budget_that_is_too_small_says_what_would_do(kesit: Kesit, shop: Path)
 
 
 def test_another_hash_is_refused_and_both_are_shown(kesit: Kesit, shop: Path) -> None:
-    study = Study.load(shop / "study.toml")
+    study = load_study(shop / "study.toml")
     agreed = "0" * 64
     refused = kesit("study", "check", "study.toml", "--hash", agreed)
     assert refused.code == exits.SETTINGS
@@ -301,7 +301,7 @@ def test_an_exhausted_ledger_is_told_before_anything_is_spent(
 
 
 def test_a_study_that_was_run_cannot_be_run_again(kesit: Kesit, shop: Path) -> None:
-    study = Study.load(shop / "study.toml")
+    study = load_study(shop / "study.toml")
     spend(shop / "books.sqlite", study.hash, study.purpose, 0.4)
     arguments = ("--policy", "policy.toml", "--store", "books.sqlite")
     refused = kesit("study", "check", "study.toml", *arguments)

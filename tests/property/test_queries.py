@@ -74,7 +74,7 @@ def test_order_and_chunks_do_not_matter(key: tuple[str, int], data: st.DataObjec
     total = query.sum(codes)
     shuffled = codes[np.random.default_rng(len(codes)).permutation(len(codes))]
     cut = data.draw(st.integers(0, len(codes)))
-    for chunk in (*CHUNKS, 1 << 20, 7):
+    for chunk in (*CHUNKS, 1 << 20, 97):
         np.testing.assert_array_equal(query.sum(shuffled, chunk), total)
     np.testing.assert_array_equal(query.sum(codes[:cut]) + query.sum(codes[cut:]), total)
     # Nor does the layout in memory.

@@ -220,6 +220,12 @@ def test_codes_keep_the_order_of_values(feature: Numeric, values: list[float]) -
     assert codes == sorted(codes)
 
 
+def test_between_two_codes_the_higher_one_stands() -> None:
+    feature = Numeric("numeric", "x", 0.0, float(GRID))
+    below, above = math.nextafter(5.5, 0), math.nextafter(5.5, 10)
+    assert placed(feature, 5.0, below, 5.5, above, 6.0) == [5, 5, 6, 6, 6]
+
+
 def test_the_signed_log_is_odd_and_spreads_small_sums() -> None:
     feature = Numeric("numeric", "x", -1e6, 1e6, "signed-log")
     assert placed(feature, 0.0, -0.0) == [GRID // 2] * 2

@@ -283,12 +283,12 @@ def session() -> Session:
 
 
 def cluster_order(session: Session) -> Instruction:
-    """An honest instruction for the codebook step, around 40 random centres."""
+    """An honest instruction for the codebook step, around 120 random centres."""
     space = Embedding.of(session.study)
     rng = np.random.default_rng(1)
-    centres = tuple(tuple(map(int, rng.integers(0, GRID, space.dimensions))) for _ in range(40))
+    centres = tuple(tuple(map(int, rng.integers(0, GRID, space.dimensions))) for _ in range(120))
     fill = (0,) * len(space.features)
-    query = ClusterSums(space, centres, (5000,) * 40, fill, 30, SCALE_BITS)
+    query = ClusterSums(space, centres, (5000,) * 120, fill, 30, SCALE_BITS)
     return instruct(session.study, session.transcript, "cells", query)
 
 
@@ -409,7 +409,7 @@ def test_a_consistent_lie_to_one_member_opens_nothing(session: Session, name: st
 
 def test_members_told_other_histograms_open_nothing(session: Session) -> None:
     """Vectors of two lengths: the words that both have are noise."""
-    query = Marginals(Embedding.of(session.study), 200, SCALE_BITS)
+    query = Marginals(Embedding.of(session.study), 250, SCALE_BITS)
     told = instruct(session.study, session.transcript, "marginals", query)
     code, payload = ask(session.by_identity(told.roster[1]), told, session.transcript)
     assert code is RefusalCode.OK

@@ -21,7 +21,7 @@ from kesit_privacy.hello import HelloRequest
 from kesit_privacy.identity import Identity
 from kesit_privacy.noise import SECURE
 from kesit_privacy.spending import read_log
-from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_toml
 from kesit_privacy.wire import RefusalCode, refusal
 from kesit_server.app import Coordination, coordinate, result_files
 from kesit_server.courier import Courier, Patience
@@ -97,7 +97,7 @@ class Branches:
             (home / "source.toml").write_text('path = "data/a.csv"\nid_column = "id"\n')
             (home / "data/a.csv").write_text(customers(number))
             (home / "studies/three.toml").write_text(STUDY, encoding="utf-8")
-        self.study = Study.from_toml(STUDY)
+        self.study = study_from_toml(STUDY)
         self.nodes: list[Node] = []
 
     def open(self) -> list[Node]:

@@ -411,7 +411,8 @@ def test_same_size_same_name_is_still_another_file(tmp_path: Path, study: Study)
     path.write_text("müşteri,gelir,yaş,şehir\n1,5,20,Iğdır\n")
     rows = CachedRows(FileSource(path, "müşteri"), study, tmp_path / "cache")
     assert rows.codes("run")[0, 2] == 1
-    (tmp_path / "b.csv").write_text("müşteri,gelir,yaş,şehir\n1,5,20,Ankar\n")
+    (tmp_path / "b.csv").write_text("müşteri,gelir,yaş,şehir\n1,5,20,unknown\n")
+    assert (tmp_path / "b.csv").stat().st_size == path.stat().st_size
     os.replace(tmp_path / "b.csv", path)
     assert rows.codes("run")[0, 2] == 3
 

@@ -20,14 +20,14 @@ from kesit_privacy import accounting, recipes
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.study import (
-    MAX_STUDY_BYTES,
     PlanStep,
     RosterRules,
     Segmentation,
     Study,
     Thresholds,
-    read_tables,
 )
+from kesit_privacy.study_file import load_study, study_from_tables, study_from_toml
+from kesit_privacy.tables import MAX_BYTES, read_tables
 from kit import small_study, study_tables
 
 FULL: dict[str, Any] = {
@@ -79,14 +79,14 @@ def put(tables: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def error_of(tables: dict[str, Any]) -> StudyError:
     """The error of a study that cannot be used."""
     with pytest.raises(StudyError) as error:
-        Study.from_tables(tables)
+        study_from_tables(tables)
     assert error.value.cause
     assert error.value.remedy
     return error.value
 
 
 def test_the_full_study_is_a_study() -> None:
-    study = Study.from_tables(FULL)
+    study = study_from_tables(FULL)
     assert study.step("grid") == study.plan[0]
     assert study.step("none") is None
 
@@ -275,7 +275,7 @@ def test_a_misspelt_field_is_named_as_it_is_written() -> None:
         (b"name = ", "is not TOML"),
         (b"name = 1\nname = 2\n", "is not TOML.*line 2"),
         ("name = 'Müşteri'".encode("cp1254"), r"is not UTF-8 \(byte 9\)"),
-        (b"#" * (MAX_STUDY_BYTES + 1), "larger than 4 MiB"),
+        (b"#" * (MAX_BYTES + 1), "larger than 4 MiB"),
         (b"", "study.toml|name"),
     ],
 )
@@ -283,12 +283,12 @@ def test_a_file_that_is_no_study(tmp_path: Path, data: bytes, message: str) -> N
     path = tmp_path / "study.toml"
     path.write_bytes(data)
     with pytest.raises(StudyError, match=message):
-        Study.load(path)
+        load_study(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"none\.toml: cannot be read \(No such file"):
-        Study.load(tmp_path / "none.toml")
+        load_study(tmp_path / "none.toml")
     with pytest.raises(StudyError, match="cannot be read"):
         read_tables(tmp_path)
 
@@ -297,7 +297,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def hash_of(tables: dict[str, Any]) -> str:
-    return Study.from_tables(tables).hash
+    return study_from_tables(tables).hash
 
 
 OTHERS: dict[str, Any] = {
@@ -397,11 +397,11 @@ features = []
 
 def test_the_hash_changes_with_no_formatting() -> None:
     """Order, comments, spellings of a number, defaults, the default plan, a machine's table."""
-    study = Study.from_toml(PLAIN)
-    assert Study.from_toml(OTHERWISE_WRITTEN).hash == study.hash
-    assert Study.from_toml(PLAIN.replace("\n", "\r\n")).hash == study.hash
+    study = study_from_toml(PLAIN)
+    assert study_from_toml(OTHERWISE_WRITTEN).hash == study.hash
+    assert study_from_toml(PLAIN.replace("\n", "\r\n")).hash == study.hash
     assert small_study().hash == study.hash
-    assert study.canonical == Study.from_toml(OTHERWISE_WRITTEN).canonical
+    assert study.canonical == study_from_toml(OTHERWISE_WRITTEN).canonical
     assert re.fullmatch("[0-9a-f]{64}", study.hash)
 
 
