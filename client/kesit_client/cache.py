@@ -1,12 +1,16 @@
 """Rows as a memory map: coded once, read by every sum of a run.
 
-The file holds codes and nothing else; its name is the hash of the dictionary and of the source's
-fingerprint, so a changed source or study finds no file and builds one. It is written beside and
-moved into place: a half-written cache is never read.
+A file holds codes and nothing else; its name is the hash of the dictionary and of the source's
+fingerprint, so a changed source or study finds no file and builds one. Each run holds on to the
+rows with which it began, by a name of its own. Files are written beside and moved into place: a
+half-written cache is never read.
 """
 
 from __future__ import annotations
 
+import shutil
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +20,7 @@ import numpy as np
 from kesit_client.coding import encode
 from kesit_client.errors import SourceError
 from kesit_client.sources import Source
+from kesit_client.store import RUN_DAYS
 from kesit_privacy import canonical
 from kesit_privacy.features import CodeArray
 from kesit_privacy.files import replacing
@@ -35,6 +40,9 @@ class Rows(Protocol):
     def codes(self, run: str) -> CodeArray:
         """(customers, features) codes, as prepared for this run."""
 
+    def release(self, run: str) -> None:
+        """The run is over: its rows may go."""
+
 
 @dataclass(frozen=True)
 class ArrayRows:
@@ -48,6 +56,9 @@ class ArrayRows:
     def codes(self, run: str) -> CodeArray:
         return self.array
 
+    def release(self, run: str) -> None:
+        """Nothing to do."""
+
 
 @dataclass(frozen=True)
 class CachedRows:
@@ -58,37 +69,72 @@ class CachedRows:
     folder: Path
 
     def prepare(self, run: str) -> None:
-        path = self._path(run)
-        if path.exists():
+        if self._of_run(run).exists():
             return
-        table = self.source.read([feature.name for feature in self.study.features])
-        codes = encode(table, self.study, self.source.id_column)
+        current = self._current(run)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
-                np.save(file, codes)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not current.exists():
+                table = self.source.read(self._names, total=True)
+                with replacing(current) as file:
+                    np.save(file, encode(table, self.study, self.source.id_column))
+            with suppress(FileExistsError):
+                _link(current, self._of_run(run))
         except OSError as error:
             raise SourceError(
                 f"{self.folder}: the cache cannot be written ({error.strerror}).",
                 remedy="Free some space, or choose another folder.",
             ) from error
-        self._discard_others(path)
+        self._tidy(current)
 
     def codes(self, run: str) -> CodeArray:
-        path = self._path(run)
+        path = self._of_run(run)
         if not path.exists():
             self.prepare(run)
         codes: CodeArray = np.load(path, mmap_mode="r")
         return codes
 
-    def _path(self, run: str) -> Path:
+    def release(self, run: str) -> None:
+        self._of_run(run).unlink(missing_ok=True)
+
+    @property
+    def _names(self) -> list[str]:
+        return [feature.name for feature in self.study.features]
+
+    def _of_run(self, run: str) -> Path:
+        """The run's own name for its rows: what changes in the source later is for later runs."""
+        name = canonical.digest(canonical.encode([run, self.source.id_column])).hex()[:32]
+        return self.folder / f"{self.study.hash[:16]}-run-{name}.npy"
+
+    def _current(self, run: str) -> Path:
+        """The newest rows, by their source's state and the dictionary."""
         # A source that cannot say whether it changed is read anew for each run.
         state = self.source.fingerprint() or f"run:{run}"
         dictionary = [asdict(feature) for feature in self.study.features]
         key = canonical.encode([state, self.source.id_column, dictionary], floats=True)
-        return self.folder / f"{self.study.hash[:16]}-{canonical.digest(key).hex()[:32]}.npy"
+        return self.folder / f"{self.study.hash[:16]}-rows-{canonical.digest(key).hex()[:32]}.npy"
 
-    def _discard_others(self, keep: Path) -> None:
-        for old in self.folder.glob(f"{self.study.hash[:16]}-*.npy"):
-            if old != keep:
+    def _tidy(self, current: Path) -> None:
+        """Remove rows that no new run would use, and what runs and writers that died left."""
+        for old in self.folder.glob(f"{self.study.hash[:16]}-rows-*.npy"):
+            if old != current:
                 old.unlink(missing_ok=True)
+        for left in (*self.folder.glob("*-run-*.npy"), *self.folder.glob(".*.part")):
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < time.time() - RUN_DAYS * 86_400:
+                    left.unlink()
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no links.
+
+    Raises:
+        FileExistsError: another process was first.
+    """
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:
+        with replacing(target) as file, source.open("rb") as rows:
+            shutil.copyfileobj(rows, file)

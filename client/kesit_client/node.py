@@ -94,6 +94,9 @@ class Node:
                     _require_same_run(known, ended)
                     books.end_run(ended.run)
             self._secrets.pop(ended.run, None)
+            study = self.studies.get(ended.study)
+            if study is not None:
+                self.rows(study).release(ended.run)
             return b""
 
         return self._guard(request, finish)
@@ -195,6 +198,7 @@ class Node:
         with self.store.transaction() as books:
             books.add_answer(order.run, order.step, order.attempt, masked)
             stored = books.answer(order.run, order.step, order.attempt)
+        self.store.witness()
         assert stored is not None
         return stored
 

@@ -6,6 +6,7 @@ columns that a study does not name are never read from a file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,8 +29,11 @@ class Source(Protocol):
     def id_column(self) -> str:
         """Name of the customer's id."""
 
-    def read(self, features: Sequence[str]) -> pl.DataFrame:
+    def read(self, features: Sequence[str], *, total: bool = False) -> pl.DataFrame:
         """The id and these features, one row a record, columns in this order.
+
+        Args:
+            total: read on where a single record is malformed, as a run must; a check must not.
 
         Raises:
             SourceError: cannot be opened, or lacks a column.
@@ -51,10 +55,10 @@ class FileSource:
     id_column: str
     null_values: tuple[str, ...] = ("",)
 
-    def read(self, features: Sequence[str]) -> pl.DataFrame:
+    def read(self, features: Sequence[str], *, total: bool = False) -> pl.DataFrame:
         wanted = [self.id_column, *features]
         try:
-            lazy = self._scan()
+            lazy = self._scan(total)
             _require(wanted, lazy.collect_schema().names(), str(self.path))
             return lazy.select(wanted).collect()
         except (OSError, pl.exceptions.PolarsError) as error:
@@ -73,7 +77,7 @@ class FileSource:
             ) from error
         return f"{self.path.resolve()}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
-    def _scan(self) -> pl.LazyFrame:
+    def _scan(self, total: bool) -> pl.LazyFrame:
         suffix = self.path.suffix.lower()
         if suffix == ".parquet":
             return pl.scan_parquet(self.path, glob=False)
@@ -84,6 +88,9 @@ class FileSource:
                 separator="\t" if suffix == ".tsv" else ",",
                 infer_schema=False,
                 null_values=list(self.null_values),
+                encoding="utf8-lossy" if total else "utf8",
+                truncate_ragged_lines=total,
+                ignore_errors=total,
             )
         raise SourceError(
             f"{self.path}: has an unknown format.", remedy="Use .csv, .tsv, .txt or .parquet."
@@ -102,7 +109,7 @@ class SqlSource:
     query: str
     id_column: str
 
-    def read(self, features: Sequence[str]) -> pl.DataFrame:
+    def read(self, features: Sequence[str], *, total: bool = False) -> pl.DataFrame:
         wanted = [self.id_column, *features]
         with ExitStack() as undo:
             try:
@@ -135,7 +142,7 @@ class FrameSource:
     frame: pl.DataFrame
     id_column: str
 
-    def read(self, features: Sequence[str]) -> pl.DataFrame:
+    def read(self, features: Sequence[str], *, total: bool = False) -> pl.DataFrame:
         wanted = [self.id_column, *features]
         _require(wanted, self.frame.columns, "The table")
         return self.frame.select(wanted)
@@ -172,7 +179,9 @@ def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
             f"{place}: has no column {', '.join(repr(name) for name in lacking)}.",
             remedy=f"Its columns are: {', '.join(present)}. Rename one, or correct the study.",
         )
-    doubled = [name for name in wanted if list(present).count(name) > 1]
+    # Polars renames the second of two equal headers.
+    plain = [re.sub(r"_duplicated_\d+$", "", name) for name in present]
+    doubled = [name for name in wanted if plain.count(name) > 1]
     if doubled:
         raise SourceError(
             f"{place}: has several columns {', '.join(repr(name) for name in doubled)}.",

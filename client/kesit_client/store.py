@@ -1,12 +1,12 @@
 """The books: one SQLite file beside the data, and the witness that it was not rolled back.
 
-Every charge is committed with `synchronous=FULL` before anything is computed. The file holds masked
-answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys, deleted
+Every charge is committed with `synchronous=EXTRA` before anything is computed. The file holds
+masked answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys, deleted
 when a run ends), charges, answers and refusals live here.
 
 A file restored from a backup would have forgotten charges. Two signs betray it: it is another file
-(another inode than the one written inside), or it knows fewer charges than the *witness*, a small
-file beside it that counts them. Then the node refuses everything until its owner merges the
+(another inode than the one written inside), or it knows fewer charges and answers than the
+*witness*, a small file beside it that counts them. Then the node refuses everything until its owner merges the
 server's signed log (`merge`). Whoever restores the file, in place, together with its witness
 leaves no sign on this machine: only comparing with the server's log can tell.
 """
@@ -83,6 +83,8 @@ class Store:
         """
         with ExitStack() as undo:
             try:
+                if not path.exists():
+                    path.touch(mode=0o600)
                 connection = _connect(str(path))
                 undo.callback(connection.close)
                 migrate(connection)
@@ -145,7 +147,7 @@ class Store:
             elif seen is None and head:
                 books.set("restored", "the witness beside the books is gone")
             elif seen is not None and seen > head:
-                books.set("restored", f"the books hold {head} charges, their witness saw {seen}")
+                books.set("restored", f"the books hold {head} entries, their witness saw {seen}")
             elif seen != head:
                 self._write_witness(self._path, head)
 
@@ -329,8 +331,9 @@ class Books:
         return int(row[0])
 
     def head(self) -> int:
-        """Number of charges ever made."""
-        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
+        """Number of charges and answers ever made."""
+        query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
+        return int(self._db.execute(query).fetchone()[0])
 
     def answer(self, run: str, step: str, attempt: int) -> bytes | None:
         """The stored answer, or None."""
@@ -364,7 +367,7 @@ def _connect(target: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         target, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA synchronous = EXTRA")  # FULL, and the journal's removal too
     connection.execute("PRAGMA secure_delete = ON")
     return connection
 

@@ -139,7 +139,9 @@ class Federation:
         for node, reply in replies.items():
             try:
                 if reply.code is RefusalCode.OK:
-                    hellos[node] = Hello.from_value(canonical.decode(reply.payload))
+                    hello = Hello.from_value(canonical.decode(reply.payload))
+                    hello_form.gather(self._request, [hello])  # one bad hello ends no run
+                    hellos[node] = hello
             except ProtocolError:
                 replies[node] = Reply(RefusalCode.INTERNAL, b"")
         absent = [(f"node {node}", replies.get(node)) for node in nodes if node not in hellos]

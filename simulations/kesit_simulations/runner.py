@@ -192,6 +192,8 @@ def simulate(
     )
     app = make_server_app(lambda context: coordination)
     app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+    for node in nodes:
+        node.store.close()
     federation, segments = outcome[0]
     files = result_files(federation, segments, server)
     return SimulationResult(segments, files, federation, time.perf_counter() - started)

@@ -136,7 +136,9 @@ def check_survival(scene: Scene) -> None:
     opened = kit.opened([answer, *(payload for _, payload in others)], order)
     assert (opened == QUERY.sum(CODES)).all()
     # What was charged is witnessed, so a later restoration of the file cannot hide it.
-    assert json.loads((scene.folder / "books.sqlite.witness").read_text()) == {"head": 1}
+    assert json.loads((scene.folder / "books.sqlite.witness").read_text()) == {
+        "head": 2
+    }  # a charge and an answer
     node.store.close()
 
 

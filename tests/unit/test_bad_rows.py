@@ -97,8 +97,6 @@ BROKEN_FILES: dict[str, bytes] = {
     "no header of ours": b"x,y\n1,2\n",
     "a column less": b"id,a,b,c,income\n1,1,1,1,1\n",
     "no text at all": bytes(range(256)) * 4,
-    "a row that is no text": (HEADER + "\n1,1,1,1,1,").encode() + b"\xff\xfe\n",
-    "a row with a cell too many": (HEADER + "\n1,1,1,1,1,web,1\n").encode(),
     "a quote that never ends": (HEADER + '\n1,1,1,1,1,"web\n').encode(),
     "another encoding": (HEADER + "\n1,1,1,1,1,web\n").encode("utf-16"),
 }
@@ -112,27 +110,43 @@ def test_a_file_that_is_no_table_of_ours_is_unavailable(tmp_path: Path, name: st
     assert node.hello(request) == refusal(RefusalCode.UNAVAILABLE)
 
 
-def test_a_file_that_vanishes_is_unavailable_and_costs_one_charge_when_it_is_back(
-    tmp_path: Path,
-) -> None:
+BROKEN_RECORDS: dict[str, bytes] = {
+    "a row that is no text": b"9,1,1,1,1,\xff\xfe\n",
+    "a row with a cell too many": b"9,1,1,1,1,web,1\n",
+    "a row with a cell too few": b"9,1,1,1,1\n",
+    "a quote inside a cell": b'9,1,1,1,1,we"b\n',
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_RECORDS)
+def test_one_broken_record_decides_nothing(tmp_path: Path, name: str) -> None:
+    """A run reads on, and the other rows keep their codes; a check refuses the file."""
+    whole = (HEADER + "\n" + "\n".join(GOOD) + "\n").encode()
+    good = csv(tmp_path / "good", raw=whole)(STUDY).codes("aa")
+    both = csv(tmp_path / "bad", raw=whole + BROKEN_RECORDS[name])(STUDY).codes("aa")
+    assert len(both) == len(good) + 1
+    np.testing.assert_array_equal(both[: len(good)], good)
+
+
+def test_a_run_keeps_its_rows_when_the_file_vanishes(tmp_path: Path) -> None:
     session = begin_with(csv(tmp_path, *GOOD))
     node = session.nodes[0]
-    path = tmp_path / "customers.csv"
-    path.rename(tmp_path / "gone")
-    assert ask(node, session.order, session.transcript) == (RefusalCode.UNAVAILABLE, b"")
-    (tmp_path / "gone").rename(path)
+    (tmp_path / "customers.csv").unlink()
     assert ask(node, session.order, session.transcript)[0] is RefusalCode.OK
-    with node.store.transaction() as books:
-        assert len(books.charges(session.order.run)) == 1
+    later = replace(session.transcript.request, run="00" * 16)
+    assert node.hello(later.encoded) == refusal(RefusalCode.UNAVAILABLE)
+    node.end(session.transcript.request.encoded)
+    assert not list((tmp_path / "cache").glob("*-run-*.npy"))
 
 
 def test_a_cache_that_someone_broke_leaves_nothing_but_a_code(tmp_path: Path) -> None:
     session = begin_with(csv(tmp_path, *GOOD))
     node = session.nodes[0]
-    [cache] = (tmp_path / "cache").glob("*.npy")
+    [cache] = (tmp_path / "cache").glob("*-run-*.npy")
     cache.write_bytes(cache.read_bytes()[:40])
     assert node.answer(session.order.encode(), session.transcript.encoded) in {
         refusal(code) for code in MEANING
     }
-    cache.unlink()
+    for broken in (tmp_path / "cache").glob("*.npy"):  # two names of one file
+        broken.unlink()
     assert ask(node, session.order, session.transcript)[0] is RefusalCode.OK

@@ -10,15 +10,18 @@ import os
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kesit_client.node import Node
 from kesit_client.store import Store
 from kesit_privacy import canonical
 from kesit_privacy.errors import ProtocolError
+from kesit_privacy.features import IntArray
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import Instruction, instruction_hash
@@ -182,7 +185,7 @@ def test_a_file_replaced_under_a_running_node_is_noticed(past: Past) -> None:
     assert past.answer(node, past.second)[0] is RefusalCode.OK
     in_place(past)
     assert node.answer(past.second.encode(), past.session.transcript.encoded) == REFUSED
-    assert json.loads(Path(f"{past.path}.witness").read_text()) == {"head": 2}
+    assert json.loads(Path(f"{past.path}.witness").read_text()) == {"head": 4}
 
 
 def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
@@ -394,3 +397,31 @@ def test_a_merge_that_fails_leaves_the_books_restored(past: Past) -> None:
     assert node.store.restored is not None
     assert len(charges(node)) == 1
     assert Store.open(past.path).restored is not None
+
+
+class BackedUp:
+    """No noise; while the vector is made, someone copies the books."""
+
+    mode = "off"
+
+    def __init__(self, books: Path, backup: Path) -> None:
+        self.books, self.backup = books, backup
+
+    def sample(self, variance: Fraction, size: int) -> IntArray:
+        shutil.copyfile(self.books, self.backup)
+        return np.zeros(size, dtype=np.int64)
+
+
+def test_a_backup_between_charge_and_answer_is_noticed(tmp_path: Path) -> None:
+    """Else the node would answer the same instruction again, with other noise, for one charge."""
+    path, backup = tmp_path / "books.sqlite", tmp_path / "backup.sqlite"
+    session = begin(books=path)
+    node = session.nodes[0]
+    node.noise = BackedUp(path, backup)
+    assert ask(node, session.order, session.transcript)[0] is RefusalCode.OK
+    node.store.close()
+    path.write_bytes(backup.read_bytes())  # in place: the inode stays
+    again = restarted(node, path)
+    with again.store.transaction() as books:
+        assert len(books.charges(session.order.run)) == 1
+    assert ask(again, session.order, session.transcript) == (RefusalCode.RESTORED, b"")

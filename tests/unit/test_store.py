@@ -420,7 +420,7 @@ def test_a_deleted_key_leaves_no_trace_in_the_file(path: Path) -> None:
     node.end(session.transcript.request.encoded)
     assert run.ephemeral not in path.read_bytes()
     assert node.store._db.execute("PRAGMA secure_delete").fetchone() == (1,)
-    assert node.store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert node.store._db.execute("PRAGMA synchronous").fetchone() == (3,)  # EXTRA
 
 
 @dataclass
