@@ -1,14 +1,14 @@
 """The books: one SQLite file beside the data, and the witness that it was not rolled back.
 
 Every charge is committed with `synchronous=EXTRA` before anything is computed. The file holds
-masked answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys, deleted
-when a run ends), charges, answers and refusals live here.
+masked answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys,
+deleted when a run ends), charges, answers and refusals live here.
 
 A file restored from a backup would have forgotten charges. Two signs betray it: it is another file
 (another inode than the one written inside), or it knows fewer charges and answers than the
-*witness*, a small file beside it that counts them. Then the node refuses everything until its owner merges the
-server's signed log (`merge`). Whoever restores the file, in place, together with its witness
-leaves no sign on this machine: only comparing with the server's log can tell.
+*witness*, a small file beside it that counts them. Then the node refuses everything until its owner
+merges the server's signed log (`merge`). Whoever restores the file, in place, together with its
+witness leaves no sign on this machine: only comparing with the server's log can tell.
 """
 
 from __future__ import annotations
