@@ -33,6 +33,7 @@ from kesit_simulations.runner import Customers, simulate
 
 ROWS, MANY_ROWS, DIMENSIONS, K = 1_000_000, 10_000_000, 20, 10
 REPEATS = 5
+FEDERATIONS = ((200, False), (200, True), (1000, True))
 MIB = 1 << 20
 
 
@@ -53,7 +54,7 @@ def bench_study(features: int, k: int, customers: int) -> Study:
             "purpose": "benchmark",
             "legal_basis": "explicit-consent",
             "epsilon": 1.0,
-            "delta": 1e-6,
+            "delta": 1e-9,
             "declared_customers": customers,
             "segmentation": {"k": k},
             "features": [
@@ -92,12 +93,12 @@ def _client_step(folder: Path) -> None:
         SCALE_BITS,
     )
     own, other = _side_by_side(query, codes, start)
-    _row("Kesit, 1,000,000 rows", own, "s")
+    _row(f"Kesit, {ROWS:,} rows", own, "s")
     _row("scikit-learn KMeans(max_iter=1).fit", other, "s")
     _row("ratio (at most 2)", [a / b for a, b in zip(own, other, strict=True)], "x")
     print(f"  {'memory beyond the map (at most 300 MiB)':<44} {_peak(query, codes):8.1f} MiB")
     many = write_blobs(folder / "many.npy", MANY_ROWS, truth, 2)
-    _row("Kesit, 10,000,000 rows", [_seconds(lambda: query.sum(many))], "s")
+    _row(f"Kesit, {MANY_ROWS:,} rows", [_seconds(lambda: query.sum(many))], "s")
     print(f"  {'memory beyond the map':<44} {_peak(query, many):8.1f} MiB")
 
 
@@ -120,7 +121,7 @@ def _federations() -> None:
     centres = rng.uniform(0, GRID, (15, 2))
     blobs = centres[rng.integers(0, 15, 20_000)] + rng.normal(0, GRID / 60, (20_000, 2))
     codes = np.clip(np.rint(blobs), 0, GRID).astype(np.int16)
-    for clients, masks in ((200, False), (200, True), (1000, True)):
+    for clients, masks in FEDERATIONS:
         plan = SimulationPlan(data="bench", clients=clients, masks=masks)
         parts = tuple(partitions.iid(len(codes), clients, np.random.default_rng(0)))
         seconds, overheads, messages = [], [], 0
