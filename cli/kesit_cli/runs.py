@@ -160,6 +160,7 @@ def _costs(finished: Finished) -> dict[str, Any]:
         "kesit": version("kesit"),
         "simulation": asdict(finished.plan),
         "seconds": round(finished.result.seconds, 3),
+        "clients": finished.clients,
         "per_client": finished.traffic,
         "evaluation": None if evaluation is None else evaluation.as_dict(),
     }

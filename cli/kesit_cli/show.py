@@ -61,7 +61,7 @@ def print_segments(out: Console, segments: Segmentation) -> None:
     """
     described: list[dict[str, Any]] = segments.describe()
     rows = [[str(row["segment"]), f"{row['size']:,}", f"± {row['size_95']:,}"] for row in described]
-    headers = ["segment", "customers", "95 %"]
+    headers = ["segment", "customers", "noise 95 %"]
     room = out.width - sum(_width(headers, rows, place) for place in range(len(headers)))
     names = _most_telling(segments)
     for name in names:
@@ -80,6 +80,10 @@ def print_segments(out: Console, segments: Segmentation) -> None:
     left = len(names) - (len(headers) - 3)
     if left:
         out.print(f"not shown: {left} of {len(names)} features, the least telling (segments.json)")
+    out.print("customers are counted before the last step; the rest is typical, not an average")
+    unsure = [str(row["segment"]) for row in described if row["uncertain"]]
+    if unsure:
+        out.print(f"Not told from noise, so perhaps no segments at all: {', '.join(unsure)}")
     small = [str(row["segment"]) for row in described if row["too_small"]]
     if small:
         out.print(
@@ -124,6 +128,8 @@ def privacy_text(statement: dict[str, Any]) -> str:
         for row in statement["sums"]
     )
     spent = "It spent" if statement["releasable"] else "A real run would have spent"
+    if not statement["promise_kept"]:
+        return "\n".join(statement["caveats"])
     return "\n".join(
         [
             *statement["caveats"],

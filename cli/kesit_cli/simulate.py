@@ -91,7 +91,7 @@ def run(
     \b
     Examples:
       kesit simulate run my-study.toml
-      kesit simulate run my-study.toml --clients 100 --noise secure --out result
+      kesit simulate run my-study.toml --partition iid --clients 100 --noise secure
       kesit simulate run my-study.toml --data customers.csv --id customer_no
       kesit simulate run my-study.toml --partition column --column channel
       kesit simulate run my-study.toml --json | jq .evaluation.ratio
@@ -165,6 +165,7 @@ def data_sets() -> None:
 def _read(path: Path, changes: dict[str, Any]) -> tuple[Study, SimulationPlan, Path]:
     """The study, its plan with `changes`, and the folder to which the plan's files are relative."""
     from kesit_privacy import recipes
+    from kesit_privacy.errors import StudyError
     from kesit_privacy.study_file import study_from_tables
     from kesit_privacy.tables import read_tables
     from kesit_simulations.plan import read_plan
@@ -178,7 +179,14 @@ def _read(path: Path, changes: dict[str, Any]) -> tuple[Study, SimulationPlan, P
         tables = {**tables, "simulation": {**table, **given}}
     # A file that stands in the study is beside the study; one on the command line is not.
     base = Path() if "data" in given else path.parent
-    return study, read_plan(tables), base
+    simulation = read_plan(tables)
+    if "clients" in given and simulation.partition == "column":
+        raise StudyError(
+            "simulation.clients",
+            "has no meaning with partition = 'column', which makes a client of each value.",
+            remedy="Leave --clients out, or add --partition iid.",
+        )
+    return study, simulation, base
 
 
 def _print_start(screen: Console, study: Study, plan: SimulationPlan, customers: Customers) -> None:

@@ -102,7 +102,7 @@ def check(
       kesit study check my-study.toml --data customers.csv --id customer_no
       kesit study check my-study.toml --source source.toml --policy policy.toml
       kesit study check my-study.toml --policy policy.toml --store books.sqlite
-      kesit study check my-study.toml --hash 3f1c...
+      kesit study check my-study.toml --hash HASH
     """
     _check_options(data, id_column, source, policy, store)
     with Progress(f"reading {study_file}"):

@@ -8,6 +8,7 @@ feature's cell for missing or unknown values, and of two rows with one id the fi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -22,8 +23,11 @@ def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
 
     Rows without an id belong to nobody who could consent, and are left out; `check` reports them.
     """
-    customers = table.filter(pl.col(id_column).is_not_null()).unique(
-        subset=[id_column], keep="first", maintain_order=True
+    ids = _text(table[id_column]).alias(id_column)  # "7" and "7 " are one customer
+    customers = (
+        table.with_columns(ids)
+        .filter(pl.col(id_column).is_not_null())
+        .unique(subset=[id_column], keep="first", maintain_order=True)
     )
     codes = np.empty((len(customers), len(study.features)), dtype=np.int16)
     for index, feature in enumerate(study.features):
@@ -34,7 +38,7 @@ def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:
     if isinstance(feature, Numeric):
         return feature.encode(_numbers(column))
-    place = {level: code for code, level in enumerate(feature.levels)}
+    place = {normalize("NFC", level): code for code, level in enumerate(feature.levels)}
     text = _text(column)
     codes = text.replace_strict(place, default=feature.unknown, return_dtype=pl.Int16)
     return codes.set(text.is_null(), feature.missing).to_numpy()
@@ -55,7 +59,8 @@ def _text(column: pl.Series) -> pl.Series:
     if not isinstance(column.dtype, _WITH_TEXT) and not column.dtype.is_numeric():
         named = pl.when(column.is_not_null()).then(pl.lit(f"({column.dtype})"))
         return pl.select(named.alias(column.name)).to_series()
-    text = column.cast(pl.String, strict=False).str.strip_chars()
+    # One letter may be written in several ways (NFC, NFD); what looks alike must be alike.
+    text = column.cast(pl.String, strict=False).str.strip_chars().str.normalize("NFC")
     return text.set(text == "", None)
 
 
@@ -81,10 +86,11 @@ def check(
 def _problems(
     table: pl.DataFrame, study: Study, id_column: str, min_customers: int
 ) -> Iterator[Problem]:
-    nameless = table[id_column].null_count()
+    every = _text(table[id_column])
+    nameless = every.null_count()
     if nameless:
         yield Problem(id_column, f"{nameless:,} rows have no id.", "Give each row its id.")
-    ids = table[id_column].drop_nulls()
+    ids = every.drop_nulls()
     if ids.n_unique() < len(ids):
         doubled = ids.filter(ids.is_duplicated())
         yield Problem(
@@ -139,7 +145,13 @@ def _numeric_problems(feature: Numeric, column: pl.Series) -> Iterator[Problem]:
 
 def _categorical_problems(feature: Categorical, column: pl.Series) -> Iterator[Problem]:
     text = _text(column)
-    unknown = text.filter(~text.is_in(list(feature.levels)) & text.is_not_null()).unique().sort()
+    unknown = (
+        text.filter(
+            ~text.is_in([normalize("NFC", level) for level in feature.levels]) & text.is_not_null()
+        )
+        .unique()
+        .sort()
+    )
     if len(unknown):
         listed = ", ".join(repr(level) for level in unknown[:5].to_list())
         yield Problem(

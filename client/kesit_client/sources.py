@@ -177,7 +177,7 @@ def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
     if lacking:
         raise SourceError(
             f"{place}: has no column {', '.join(repr(name) for name in lacking)}.",
-            remedy=f"Its columns are: {', '.join(present)}. Rename one, or correct the study.",
+            remedy=f"Its columns are: {_listed(present)}. Rename one, or correct the study.",
         )
     # Polars renames the second of two equal headers.
     plain = [re.sub(r"_duplicated_\d+$", "", name) for name in present]
@@ -187,3 +187,9 @@ def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
             f"{place}: has several columns {', '.join(repr(name) for name in doubled)}.",
             remedy="Give each column a name of its own.",
         )
+
+
+def _listed(names: Sequence[str], most: int = 30) -> str:
+    """Names for a terminal: quoted where they hold what is no plain text, and not too many."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:most]]
+    return ", ".join(name[:60] for name in shown) + (", ..." if len(names) > most else "")

@@ -15,7 +15,7 @@ from kesit_privacy.study import LARGEST_EPSILON, PlanStep, Study
 
 GRID_DIMENSIONS = 3
 SMALLEST_SNR = 2.0
-"""Below this signal-to-noise ratio centres are noise: the study is refused (DESIGN, section 5)."""
+"""Below this signal-to-noise ratio centres are mostly noise: the study is refused."""
 
 GRID_PLAN = (
     PlanStep("grid", "grid", 0.5),

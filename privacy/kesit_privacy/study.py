@@ -136,7 +136,7 @@ class Study:
 
     @cached_property
     def mu2_units(self) -> int:
-        """The study's whole budget: μ² at (ε, δ), in units of `accounting.UNIT`, rounded down."""
+        """The study's whole budget: μ² at (ε, δ), in the ledger's units, rounded down."""
         return accounting.budget_units(self.epsilon, self.delta)
 
     def step(self, name: str) -> PlanStep | None:
@@ -144,5 +144,5 @@ class Study:
         return next((step for step in self.plan if step.step == name), None)
 
     def step_units(self, step: PlanStep) -> int:
-        """The most that one attempt at `step` may cost, in units of `accounting.UNIT`."""
+        """The most that one attempt at `step` may cost, in the ledger's units."""
         return int(self.mu2_units * step.exact_share)

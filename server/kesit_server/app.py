@@ -22,7 +22,7 @@ from kesit_privacy.study_file import load_study
 from kesit_server import results
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.segmentation import NOTES, Segmentation, segment
 from kesit_server.statement import as_text, privacy_statement
 
 
@@ -94,11 +94,15 @@ def result_files(
             {
                 "releasable": statement["releasable"],
                 "caveats": statement["caveats"],
+                "members": statement["members"],
+                "members_left": statement["members_left"],
+                "notes": list(NOTES),
                 "segments": segments.describe(),
             }
         ),
         results.PRIVACY: results.as_json(statement),
         results.STATEMENT: as_text(statement).encode(),
+        results.STUDY: federation.study.canonical,
         results.SPENDING: sign_log(federation.spending, identity),
     }
 

@@ -117,6 +117,16 @@ class Federation:
         return self._known_transcript().modes
 
     @property
+    def noisy(self) -> bool:
+        """Whether members added noise at all (simulations may leave it out)."""
+        return not any("-off" in mode for mode in self.modes)
+
+    @property
+    def greeted(self) -> tuple[str, ...]:
+        """Identities of all members that said hello, sorted."""
+        return tuple(sorted(self._node_of))
+
+    @property
     def members(self) -> int:
         """Members of the present roster."""
         return len(self._roster)

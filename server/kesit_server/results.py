@@ -1,4 +1,4 @@
-"""The result folder: segments, privacy statement, the server's signed spending log; whole or not at
+"""The result folder: segments, statement, study, the server's signed spending log; whole or not at
 all."""
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ SEGMENTS = "segments.json"
 PRIVACY = "privacy.json"
 STATEMENT = "privacy.md"
 SPENDING = "spending-log.json"
+STUDY = "study.json"
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> None:

@@ -27,6 +27,16 @@ LLOYD_COUNT_SHARE = 10
 RADIUS_QUANTILE = 0.6
 
 
+NOTES = (
+    "size: customers nearest to the segment's centre before the last step; size_95 is the noise on"
+    " that count alone (95 %), not how far the last step moved the centre",
+    "centre: a typical customer, not an average of all: customers far from it count as if they were"
+    " nearer (clipping), money on a signed-log scale is averaged on that scale, and a missing"
+    " number counts as the feature's overall mean",
+)
+"""How to read what `describe` gives; part of every result."""
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """Segments, sorted by size.
@@ -58,7 +68,8 @@ class Segmentation:
     def describe(self) -> list[dict[str, object]]:
         """Each segment as plain values: size, its noise, and the centre in customers' own units.
 
-        A segment whose noisy size is below `min_size` is marked `too_small`.
+        A segment whose noisy size is below `min_size` is marked `too_small`, one whose size is not
+        above its noise `uncertain`.
         """
         return [
             {
@@ -66,6 +77,7 @@ class Segmentation:
                 "size": round(float(max(size, 0))),
                 "size_95": round(1.96 * self.size_sigma),
                 "too_small": bool(size < self.min_size),
+                "uncertain": bool(size <= 1.96 * self.size_sigma),
                 "centre": self._in_own_units(centre),
             }
             for index, (size, centre) in enumerate(zip(self.sizes, self.centres, strict=True))
@@ -116,6 +128,8 @@ def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
             federation.note(f"{step} is left out. {error.cause}")
             break
         centres, sizes, size_sigma = moved.centres, moved.counts, moved.count_sigma
+    if not federation.noisy:
+        size_sigma = 0.0
     order = np.argsort(-sizes, kind="stable")
     return Segmentation(
         space,

@@ -6,9 +6,12 @@ first, and its numbers are those that a real run would have spent.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from kesit_privacy import accounting
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.noise import SECURE, SIMULATED
 from kesit_server.federation import Federation
 
@@ -21,9 +24,16 @@ def privacy_statement(federation: Federation) -> dict[str, Any]:
     return {
         "study": study.name,
         "study_hash": study.hash,
+        "purpose": study.purpose,
+        "legal_basis": study.legal_basis,
+        "segmented_by": [feature.name for feature in Embedding.of(study).features],
+        "protected": list(study.protected),
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kesit": version("kesit"),
         "run": federation.run,
         "releasable": federation.modes == {SECURE},
-        "caveats": _caveats(federation.modes),
+        "promise_kept": not any(part in mode for mode in modes for part in ("-off", "-unmasked")),
+        "caveats": _caveats(federation),
         "member_modes": modes,
         "unit": "one customer, added or removed",
         "max_clients_per_customer": study.max_clients_per_customer,
@@ -32,7 +42,8 @@ def privacy_statement(federation: Federation) -> dict[str, Any]:
         "epsilon_spent": round_up(accounting.epsilon(spent, study.delta)),
         "mu_spent": accounting.mu(spent),
         "max_colluders": study.roster.max_colluders,
-        "members": federation.members,
+        "members": len(federation.greeted),
+        "members_left": federation.members,
         "sums": [
             {
                 "step": entry.step,
@@ -55,17 +66,10 @@ def as_text(statement: dict[str, Any]) -> str:
     lines = [f"# Privacy statement: {statement['study']}", ""]
     lines += [f"**{caveat}**" for caveat in statement["caveats"]]
     lines += [""] if statement["caveats"] else []
-    members, colluders = statement["members"], statement["max_colluders"]
-    multiplicity = statement["max_clients_per_customer"]
-    verb = "gave" if statement["releasable"] else "would have given"
+    lines += [*_promise(statement), ""]
     lines += [
-        f"Adding or removing one customer, who may be at up to {multiplicity} of the {members}"
-        f" members, {verb} whoever watched this run (the server, and up to {colluders} of the"
-        f" members together with it) an advantage bounded by ε = {statement['epsilon_spent']} at"
-        f" δ = {statement['delta']:g}. The members had agreed on"
-        f" ε = {statement['epsilon_agreed']:g}.",
-        "",
-        "Every number in the result was computed from these sums alone:",
+        "Every number in segments.json was computed from these sums alone (their costs add up as"
+        " squares, so the ε of each alone do not add up to the whole):",
         "",
         "| sum | attempt | members | opened | share of the budget (μ²) | ε alone |",
         "|---|---:|---:|---|---:|---:|",
@@ -76,16 +80,39 @@ def as_text(statement: dict[str, Any]) -> str:
         f" | {row['epsilon_alone']} |"
         for row in statement["sums"]
     ]
+    protected = ", ".join(statement["protected"]) or "none"
     lines += [
         "",
         "The promise holds for members that follow the protocol, whatever the server does. It says"
         " nothing of data that a member publishes otherwise, and it does not stop a member from"
         " sending wrong data about its own customers. A segment of one customer is personal data.",
         "",
-        f"Study {statement['study_hash']}, run {statement['run']}.",
+        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}. Segments were"
+        f" made of: {', '.join(statement['segmented_by'])}. Protected: {protected}.",
+        "",
+        f"Study {statement['study_hash']}, run {statement['run']}, written by Kesit"
+        f" {statement['kesit']} at {statement['written_at']}.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _promise(statement: dict[str, Any]) -> list[str]:
+    """The promise in a sentence, in the mood that is true."""
+    spent, delta = statement["epsilon_spent"], f"{statement['delta']:g}"
+    agreed = f"The members had agreed on ε = {statement['epsilon_agreed']:g}."
+    if not statement["promise_kept"]:
+        return [
+            f"This run kept no promise to anyone. With noise and masks the same sums would have"
+            f" cost ε = {spent} at δ = {delta}. {agreed}"
+        ]
+    verb = "gave" if statement["releasable"] else "would have given"
+    return [
+        f"Adding or removing one customer, who may be at up to"
+        f" {statement['max_clients_per_customer']} of the {statement['members']} members, {verb}"
+        f" whoever watched this run (the server, and up to {statement['max_colluders']} of the"
+        f" members together with it) an advantage bounded by ε = {spent} at δ = {delta}. {agreed}"
+    ]
 
 
 def round_up(epsilon: float) -> float:
@@ -94,8 +121,8 @@ def round_up(epsilon: float) -> float:
     return rounded if rounded >= epsilon else round(rounded + 1e-4, 4)
 
 
-def _caveats(modes: frozenset[str]) -> list[str]:
-    caveats = []
+def _caveats(federation: Federation) -> list[str]:
+    caveats, modes = [], federation.modes
     if modes != {SECURE}:
         noise = SIMULATED if modes != {"simulated-secure"} else "Simulated members, not releasable"
         caveats.append(f"{noise[0].upper()}{noise[1:]}: all ran in one process.")
@@ -103,4 +130,10 @@ def _caveats(modes: frozenset[str]) -> list[str]:
         caveats.append("Noise was off: this run gave no differential privacy at all.")
     if any(mode.endswith("unmasked") for mode in modes):
         caveats.append("Masks were off: the server saw each member's own sums.")
+    gone = len(federation.greeted) - federation.members
+    if gone:
+        caveats.append(
+            f"{gone} of {len(federation.greeted)} members fell away: the last sums lack their"
+            " customers."
+        )
     return caveats

@@ -124,7 +124,15 @@ def code_customers(
     labels = None
     if label_column is not None:
         labels = np.unique(frame[label_column].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    return Customers(codes, tuple(divide(plan, frame, label_column)), labels)
+    parts = divide(plan, frame, label_column)
+    if len(parts) < study.roster.min_size:
+        raise StudyError(
+            "simulation.clients",
+            f"{len(parts)} clients are fewer than the study's roster.min_size of"
+            f" {study.roster.min_size}.",
+            remedy="Simulate more clients, or agree on a smaller roster.min_size.",
+        )
+    return Customers(codes, tuple(parts), labels)
 
 
 def _id_column(plan: SimulationPlan) -> str:

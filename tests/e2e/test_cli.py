@@ -25,7 +25,14 @@ from kesit_simulations import datasets, retail_bank, studies
 from kesit_simulations.plan import SimulationPlan
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = {"privacy.json", "privacy.md", "segments.json", "simulation.json", "spending-log.json"}
+FILES = {
+    "privacy.json",
+    "privacy.md",
+    "segments.json",
+    "simulation.json",
+    "spending-log.json",
+    "study.json",
+}
 
 
 # --- the command itself ---------------------------------------------------------------------

@@ -416,3 +416,22 @@ def test_bad_data_change_nothing_that_leaves_a_node(tmp_path: Path, name: str) -
         assert code is RefusalCode.OK
         lengths.append(len(payload))
     assert lengths[0] == lengths[1]
+
+
+def test_ids_that_look_alike_are_one_customer() -> None:
+    """A second row under "7 " would double what one customer can change."""
+    table = pl.DataFrame({"id": ["7", "7 ", " ", "8"], "x": ["0", "1", "1", "1"], "y": ["0"] * 4})
+    study = small_study()
+    assert encode(table, study, "id").tolist() == [[0, 0], [GRID, 0]]
+    causes = " ".join(problem.cause for problem in check(table, study, "id"))
+    assert "1 rows have no id" in causes
+    assert "stand in several rows" in causes
+
+
+def test_one_letter_written_in_two_ways_is_one_level() -> None:
+    study = small_study(
+        features=[{"kind": "categorical", "name": "c", "levels": ["Gümüş", "Altın"]}]
+    )
+    table = pl.DataFrame({"id": ["1", "2"], "c": ["Gu\u0308mu\u0308s\u0327", "Altın"]})
+    assert encode(table, study, "id").tolist() == [[0], [1]]
+    assert check(table, study, "id") == []
