@@ -15,6 +15,7 @@ from kesit_cli import show
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
+    from kesit_client.coding import Coverage
     from kesit_client.policy import Policy
     from kesit_client.sources import Source
     from kesit_privacy.study import PlanStep, Study
@@ -107,6 +108,7 @@ def check(
     _check_options(data, id_column, source, policy, store)
     with Progress(f"reading {study_file}"):
         study = _load(study_file, expected)
+        _check_simulation(study_file)
         from kesit_privacy import recipes
 
     screen = show.console()
@@ -115,8 +117,8 @@ def check(
     rules = None if policy is None else _policy(policy)
     if data is not None or source is not None:
         with Progress(f"reading and checking {data or source}"):
-            customers = _check_data(study, _source(data, id_column, source), rules)
-        show.print_facts(screen, [("Data", f"{customers:,} customers; no problem was found.")])
+            customers, found = _check_data(study, _source(data, id_column, source), rules)
+        _print_coverage(screen, customers, found)
     if rules is not None:
         _check_policy(screen, study, rules, store)
     show.print_facts(screen, [("Next", _next_step(study_file, data or source, policy))])
@@ -151,6 +153,16 @@ def _load(path: Path, expected: str | None) -> Study:
             " before the hashes agree.",
         )
     return study
+
+
+def _check_simulation(path: Path) -> None:
+    """The file's [simulation] table, if it has one, is no part of the study, but may be wrong."""
+    from kesit_privacy.tables import read_tables
+    from kesit_simulations.plan import read_plan
+
+    tables = read_tables(path)
+    if "simulation" in tables:
+        read_plan(tables)
 
 
 def _print_study(screen: Console, study: Study) -> None:
@@ -246,10 +258,10 @@ def _source(data: Path | None, id_column: str | None, source: Path | None) -> So
     return read_source(source)
 
 
-def _check_data(study: Study, source: Source, policy: Policy | None) -> int:
-    """Number of customers, if there is nothing wrong with them."""
+def _check_data(study: Study, source: Source, policy: Policy | None) -> tuple[int, list[Coverage]]:
+    """Number of customers, if there is nothing wrong with them, and what coding does to them."""
     from kesit_client.coding import check as problems_of
-    from kesit_client.coding import encode
+    from kesit_client.coding import coverage, encode
     from kesit_client.errors import DataError
     from kesit_simulations.runner import check_distinct
 
@@ -260,7 +272,23 @@ def _check_data(study: Study, source: Source, policy: Policy | None) -> int:
         raise DataError(problems)
     codes = encode(table, study, source.id_column)
     check_distinct(study, codes)
-    return len(codes)
+    return len(codes), coverage(table, study)
+
+
+def _print_coverage(screen: Console, customers: int, found: list[Coverage]) -> None:
+    show.print_facts(screen, [("Data", f"{customers:,} customers; no problem was found.")])
+    touched = [row for row in found if row.missing or row.beyond]
+    if not touched:
+        return
+    table = show.new_table("feature", "missing", "beyond the bounds", right=(1, 2))
+    for row in touched:
+        table.add_row(
+            row.feature, f"{row.missing / customers:.1%}", f"{row.beyond / customers:.1%}"
+        )
+    show.put(screen, table)
+    screen.print(
+        "missing values have a cell of their own; others count as the nearest bound\n"
+    )
 
 
 def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | None) -> None:

@@ -8,6 +8,7 @@ feature's cell for missing or unknown values, and of two rows with one id the fi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from unicodedata import normalize
 
 import numpy as np
@@ -74,6 +75,29 @@ _WITH_TEXT = (
     pl.Time,
     pl.Null,
 )
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of a feature's values are missing, and how many lie beyond its public bounds."""
+
+    feature: str
+    missing: int
+    beyond: int
+
+
+def coverage(table: pl.DataFrame, study: Study) -> list[Coverage]:
+    """What coding does to each feature without an error: for the owner's eyes, before a run."""
+    found = []
+    for feature in study.features:
+        column = table[feature.name]
+        if isinstance(feature, Numeric):
+            values = _numbers(column)
+            beyond = int(((values < feature.lower) | (values > feature.upper)).sum())
+            found.append(Coverage(feature.name, int((~np.isfinite(values)).sum()), beyond))
+        else:
+            found.append(Coverage(feature.name, _text(column).null_count(), 0))
+    return found
 
 
 def check(

@@ -340,3 +340,29 @@ def test_a_protocol_error_has_the_federations_code(
     assert refused.code == exits.FEDERATION
     assert refused.said == "Error: A message is broken. What to do: Update it."
     assert files(shop) == before
+
+
+def test_missing_and_clipped_values_are_told_though_they_are_no_error(
+    kesit: Kesit, shop: Path
+) -> None:
+    edit(shop / "customers.csv", "c5,70,", "c5,,")
+    edit(shop / "customers.csv", "c6,", "c6,999999")
+    done = check_data(kesit)
+    assert done.code == exits.OK, done.err
+    assert re.search(r"^age +\d+\.\d% +\d+\.\d%$", done.out, flags=re.MULTILINE)
+
+
+def test_the_simulation_table_is_checked_too(kesit: Kesit, shop: Path) -> None:
+    edit(shop / "study.toml", "[simulation]", '[simulation]\npartitoin = "iid"')
+    for command in (["study", "check", "study.toml"], ["simulate", "run", "study.toml"]):
+        refused = kesit(*command)
+        assert refused.code == exits.SETTINGS
+        assert "simulation.partitoin" in refused.said
+
+
+def test_fewer_clients_than_the_roster_needs(kesit: Kesit, shop: Path) -> None:
+    before = files(shop)
+    refused = kesit("simulate", "run", "study.toml", "--partition", "iid", "--clients", "2")
+    assert refused.code == exits.SETTINGS
+    assert "roster.min_size" in refused.said
+    assert files(shop) == before

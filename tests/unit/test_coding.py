@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kesit_client.cache import CachedRows
-from kesit_client.coding import check, encode
+from kesit_client.coding import Coverage, check, coverage, encode
 from kesit_client.errors import DataError
 from kesit_client.sources import FrameSource
 from kesit_privacy.embedding import Embedding
@@ -435,3 +435,10 @@ def test_one_letter_written_in_two_ways_is_one_level() -> None:
     table = pl.DataFrame({"id": ["1", "2"], "c": ["Gu\u0308mu\u0308s\u0327", "Altın"]})
     assert encode(table, study, "id").tolist() == [[0], [1]]
     assert check(table, study, "id") == []
+
+
+def test_coverage_counts_what_is_missing_and_what_is_clipped() -> None:
+    table = pl.DataFrame(
+        {"id": list("abcd"), "x": ["0.5", "", "7", "-1"], "y": ["0", "1", "nan", "1"]}
+    )
+    assert coverage(table, small_study()) == [Coverage("x", 1, 2), Coverage("y", 1, 0)]
