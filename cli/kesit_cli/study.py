@@ -286,9 +286,7 @@ def _print_coverage(screen: Console, customers: int, found: list[Coverage]) -> N
             row.feature, f"{row.missing / customers:.1%}", f"{row.beyond / customers:.1%}"
         )
     show.put(screen, table)
-    screen.print(
-        "missing values have a cell of their own; others count as the nearest bound\n"
-    )
+    screen.print("missing values have a cell of their own; others count as the nearest bound\n")
 
 
 def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | None) -> None:

@@ -11,7 +11,7 @@ import kesit_privacy.quiet  # noqa: F401  (before Flower)
 from flwr.app import ConfigRecord, Context, Message, RecordDict  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
 
-from kesit_client.home import open_node
+from kesit_client.home import last_changes, open_node
 from kesit_client.node import Node
 from kesit_privacy.wire import RECORD, REPLY, REQUEST, TRANSCRIPT, RefusalCode, refusal
 
@@ -51,8 +51,14 @@ def make_app(find_node: Callable[[Context], Node]) -> ClientApp:
 
 
 @lru_cache(maxsize=1)
-def _node_at(home: str) -> Node:
-    return open_node(Path(home))
+def _node_at(home: Path, state: tuple[int, ...]) -> Node:
+    return open_node(home)
 
 
-app = make_app(lambda context: _node_at(str(context.node_config[HOME])))
+def _current_node(context: Context) -> Node:
+    """The node of the folder that Flower's configuration names, opened anew when it changed."""
+    home = Path(str(context.node_config[HOME]))
+    return _node_at(home, last_changes(home))
+
+
+app = make_app(_current_node)

@@ -58,6 +58,13 @@ def _read_study(path: Path) -> Study:
         raise StudyError(str(path), error.cause, remedy=error.remedy) from error
 
 
+def last_changes(home: Path) -> tuple[int, ...]:
+    """Times (ns) at which the owner's own files last changed; 0 for what is missing."""
+    files = [home / name for name in (IDENTITY, POLICY, SOURCE, STUDIES)]
+    files += sorted((home / STUDIES).glob("*.toml"))
+    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+
+
 def read_source(path: Path) -> Source:
     """The source that a `source.toml` describes. Relative paths are relative to that file.
 

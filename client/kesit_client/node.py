@@ -145,6 +145,7 @@ class Node:
                 )
             known = books.run(request.run)
         check_policy(study, self.policy)
+        self.store.forget_old_runs()
         if known is None:
             self.rows(study).prepare(request.run)
             known = self._begin_run(request)

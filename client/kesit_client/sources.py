@@ -75,7 +75,8 @@ class FileSource:
             raise SourceError(
                 f"{self.path}: cannot be read ({error.strerror}).", remedy="Check the path."
             ) from error
-        return f"{self.path.resolve()}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        place = f"{self.path.resolve()}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        return f"{place}:{self.null_values}"
 
     def _scan(self, total: bool) -> pl.LazyFrame:
         suffix = self.path.suffix.lower()

@@ -90,7 +90,7 @@ class Store:
                 migrate(connection)
                 store = cls(connection, path)
                 store.witness()
-                store._forget_old_runs()
+                store.forget_old_runs()
             except (sqlite3.Error, OSError) as error:
                 raise StoreError(
                     f"{path}: the books cannot be opened ({error}).",
@@ -149,7 +149,7 @@ class Store:
             elif seen is not None and seen > head:
                 books.set("restored", f"the books hold {head} entries, their witness saw {seen}")
             elif seen != head:
-                self._write_witness(self._path, head)
+                self._write_witness(self._path, books)
 
     @property
     def restored(self) -> str | None:
@@ -160,38 +160,31 @@ class Store:
     def merge(self, log: Sequence[Spending], me: str) -> int:
         """Add what the server's log knows and these books forgot; answers are allowed again.
 
-        Unfinished runs are closed: what they already answered may be among the forgotten.
+        Unfinished runs are closed: what they already answered may be among the forgotten. If the
+        witness counted more charges than are known even now, the books stay refused: another log
+        is missing.
 
         Returns:
             Number of charges added.
         """
-        added = 0
         with self.transaction() as books:
-            for entry in log:
-                if me in entry.roster:
-                    added += books.add_charge(
-                        Charge(
-                            entry.run,
-                            entry.step,
-                            entry.attempt,
-                            bytes.fromhex(entry.instruction),
-                            entry.study,
-                            entry.purpose,
-                            entry.units,
-                            time.time(),
-                            "merged",
-                        )
-                    )
+            added = sum(_merge_entry(books, entry) for entry in log if me in entry.roster)
             books.end_all_runs()
+            known, seen = (
+                books.charged(),
+                0 if self._path is None else self._charges_seen(self._path),
+            )
+            if known < seen:
+                books.set("restored", f"{known} charges are known, their witness saw {seen}")
+                return added
             books.set("restored", None)
             if self._path is not None:
                 books.set("inode", str(self._path.stat().st_ino))
-        if self._path is not None:
-            with self.transaction() as books:
-                self._write_witness(self._path, books.head())
+                self._write_witness(self._path, books)
         return added
 
-    def _forget_old_runs(self) -> None:
+    def forget_old_runs(self) -> None:
+        """Delete the keys of runs that began more than `RUN_DAYS` ago, ended or not."""
         with self.transaction() as books:
             books.end_runs_before(time.time() - RUN_DAYS * 86_400)
 
@@ -206,9 +199,18 @@ class Store:
             return sys.maxsize
 
     @classmethod
-    def _write_witness(cls, path: Path, head: int) -> None:
+    def _charges_seen(cls, path: Path) -> int:
+        """Charges that the witness counted; 0 if it is gone or unreadable."""
+        try:
+            return int(json.loads(cls._witness_path(path).read_text())["charges"])
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return 0
+
+    @classmethod
+    def _write_witness(cls, path: Path, books: Books) -> None:
         with replacing(cls._witness_path(path)) as file:
-            file.write(json.dumps({"head": head}).encode())
+            seen = {"head": books.head(), "charges": books.charged()}
+            file.write(json.dumps(seen).encode())
 
     @staticmethod
     def _witness_path(path: Path) -> Path:
@@ -322,18 +324,22 @@ class Books:
         self, *, study: str | None = None, purpose: str | None = None, since: float | None = None
     ) -> int:
         """Units charged: in all, or of one study, one purpose, or since a moment (Unix seconds)."""
-        row = self._db.execute(
-            "SELECT coalesce(sum(units), 0) FROM charge"
+        rows = self._db.execute(
+            "SELECT units FROM charge"
             " WHERE (?1 IS NULL OR study = ?1) AND (?2 IS NULL OR purpose = ?2)"
             " AND (?3 IS NULL OR charged_at >= ?3)",
             (study, purpose, since),
-        ).fetchone()
-        return int(row[0])
+        )
+        return sum(int(units) for (units,) in rows)  # SQLite's own sum can overflow
 
     def head(self) -> int:
         """Number of charges and answers ever made."""
         query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
         return int(self._db.execute(query).fetchone()[0])
+
+    def charged(self) -> int:
+        """Number of charges ever made."""
+        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
 
     def answer(self, run: str, step: str, attempt: int) -> bytes | None:
         """The stored answer, or None."""
@@ -361,6 +367,30 @@ class Books:
         """(run, code, cause) of all refusals, oldest first."""
         rows = self._db.execute("SELECT run, code, cause FROM refusal ORDER BY id")
         return [(run, code, cause) for run, code, cause in rows]
+
+
+def _merge_entry(books: Books, entry: Spending) -> int:
+    """Add one entry of a server's log; 0 if the books have it.
+
+    If they have *another* instruction at its place, both were answered, and both count.
+    """
+    digest = bytes.fromhex(entry.instruction)
+    here = [c for c in books.charges(entry.run, entry.step) if c.attempt == entry.attempt]
+    other = bool(here) and all(charge.instruction != digest for charge in here)
+    step = f"{entry.step} ({entry.instruction[:16]})" if other else entry.step
+    return books.add_charge(
+        Charge(
+            entry.run,
+            step,
+            entry.attempt,
+            digest,
+            entry.study,
+            entry.purpose,
+            entry.units,
+            time.time(),
+            "merged",
+        )
+    )
 
 
 def _connect(target: str) -> sqlite3.Connection:

@@ -91,5 +91,5 @@ class Embedding:
         every = np.arange(len(codes))
         for feature, column, offset in zip(self.features, self.columns, self.offsets, strict=False):
             if isinstance(feature, Categorical):
-                rows[every, offset + codes[:, column]] = ONE_HOT
+                rows[every, offset + codes[:, column].astype(np.int64)] = ONE_HOT
         return rows

@@ -137,7 +137,8 @@ def check_survival(scene: Scene) -> None:
     assert (opened == QUERY.sum(CODES)).all()
     # What was charged is witnessed, so a later restoration of the file cannot hide it.
     assert json.loads((scene.folder / "books.sqlite.witness").read_text()) == {
-        "head": 2
+        "head": 2,
+        "charges": 1,
     }  # a charge and an answer
     node.store.close()
 

@@ -58,6 +58,7 @@ class Pooled:
     sigmas: dict[str, float]
     ahead: dict[str, float]
     asked: list[str] = field(default_factory=list)
+    noisy = False
 
     def noise_ahead(self, step: str, delta: float) -> float:
         return self.ahead[step]

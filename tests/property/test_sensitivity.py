@@ -7,6 +7,7 @@ random and extreme rows.
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,8 +19,10 @@ from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
 from kesit_privacy.queries import CATALOGUE, ClusterSums, Grid, Marginals, Query
+from kesit_privacy.queries.base import CHUNK_NUMBERS
 from kesit_privacy.queries.histograms import MAX_BINS
 from kesit_privacy.study import Study
+from kit import small_study
 from query_cases import STUDIES, draw_codes, drawn, one
 
 KEYS = sorted(CATALOGUE)
@@ -131,3 +134,27 @@ def test_every_corner_of_the_dictionary_has_an_answer(key: tuple[str, int]) -> N
     total = query.sum(rows)
     assert total.shape == (query.length,)
     np.testing.assert_array_equal(total, sum(one(query, row) for row in rows))
+
+
+def test_coordinates_beyond_16_bits_are_still_those_of_the_row() -> None:
+    """Codes are 16-bit, coordinates need not be: nine features of 4,096 levels have 36,882."""
+    levels = [f"l{place}" for place in range(4096)]
+    features = [{"kind": "categorical", "name": f"f{i}", "levels": levels} for i in range(9)]
+    space = Embedding.of(small_study(features=features, delta=1e-9))
+    codes = np.full((2, 9), 4097, dtype=np.int16)  # missing everywhere: the last cells
+    rows = space.expand(codes, (0,) * 9)
+    assert np.flatnonzero(rows[0]).tolist() == [offset + 4097 for offset in space.offsets[:-1]]
+
+
+def test_a_chunk_of_wide_rows_stays_small() -> None:
+    """Else memory would grow with the rows, and a node with many would fail where one answers."""
+    query = ClusterSums(
+        Embedding.of(small_study()), ((1, 1),) * 1000, (1,) * 1000, (0, 0), 10, SCALE_BITS
+    )
+    assert query.width >= 2 * 1000
+    codes = np.ones((5000, 2), dtype=np.int16)
+    tracemalloc.start()
+    query.sum(codes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 8 * CHUNK_NUMBERS

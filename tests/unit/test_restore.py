@@ -185,7 +185,7 @@ def test_a_file_replaced_under_a_running_node_is_noticed(past: Past) -> None:
     assert past.answer(node, past.second)[0] is RefusalCode.OK
     in_place(past)
     assert node.answer(past.second.encode(), past.session.transcript.encoded) == REFUSED
-    assert json.loads(Path(f"{past.path}.witness").read_text()) == {"head": 4}
+    assert json.loads(Path(f"{past.path}.witness").read_text()) == {"head": 4, "charges": 2}
 
 
 def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
@@ -425,3 +425,36 @@ def test_a_backup_between_charge_and_answer_is_noticed(tmp_path: Path) -> None:
     with again.store.transaction() as books:
         assert len(books.charges(session.order.run)) == 1
     assert ask(again, session.order, session.transcript) == (RefusalCode.RESTORED, b"")
+
+
+def test_a_log_that_lacks_what_the_witness_saw_lifts_nothing(past: Past) -> None:
+    """An old, an empty or another server's log would else undo the refusal."""
+    node = past.node(in_place(past))
+    past.log.write_bytes(sign_log(past.entries[:1], SERVER))
+    assert node.store.merge(past.entries_read(), past.me) == 0
+    assert node.store.merge([], past.me) == 0
+    assert past.answer(node, past.second) == (RefusalCode.RESTORED, b"")
+    past.log.write_bytes(sign_log(past.entries, SERVER))
+    assert node.store.merge(past.entries_read(), past.me) == 1
+    assert node.store.restored is None
+
+
+def test_two_instructions_at_one_place_both_count(past: Past) -> None:
+    """Books and log may know different instructions of an attempt: both were answered."""
+    node = past.node()
+    other = replace(past.entries[0], instruction="ab" * 32)
+    before = sum(charge.units for charge in charges(node))
+    assert node.store.merge([*past.entries, other], past.me) == 1
+    assert node.store.merge([*past.entries, other], past.me) == 0
+    assert sum(charge.units for charge in charges(node)) == before + other.units
+
+
+def test_enormous_logs_add_up(past: Past) -> None:
+    """Beyond 64 bits, where SQLite's own sum would fail and take the node with it."""
+    node = past.node()
+    many = [
+        replace(past.entries[0], run=f"{place:032x}", units=LARGEST_COUNT) for place in range(300)
+    ]
+    assert node.store.merge(many, past.me) == 300
+    with node.store.transaction() as books:
+        assert books.spent() == past.spent + 300 * LARGEST_COUNT

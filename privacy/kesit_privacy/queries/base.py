@@ -20,6 +20,9 @@ from kesit_privacy.study import Study
 CHUNK = 2048
 """Rows at a time: keeps a chunk's arrays in the processor's cache; no result depends on it."""
 
+CHUNK_NUMBERS = 1 << 20
+"""Fewer rows at a time where each is wide, so that memory depends on neither rows nor query."""
+
 MAX_LENGTH = 1 << 20
 
 
@@ -61,9 +64,15 @@ class Query(ABC):
     def _sum_chunk(self, codes: CodeArray) -> IntArray:
         """Σ f(row) over a chunk, in lattice units, shape (length,)."""
 
-    def sum(self, codes: CodeArray, chunk: int = CHUNK) -> IntArray:
+    @property
+    def width(self) -> int:
+        """Numbers that one row occupies while it is summed."""
+        return 1
+
+    def sum(self, codes: CodeArray, chunk: int | None = None) -> IntArray:
         """Σ f(row) over `codes`, shape (n, features), in lattice units; zeros for no rows."""
         total = np.zeros(self.length, dtype=np.int64)
+        chunk = chunk or max(1, min(CHUNK, CHUNK_NUMBERS // self.width))
         for start in range(0, len(codes), chunk):
             total += self._sum_chunk(codes[start : start + chunk])
         return total

@@ -89,6 +89,10 @@ class ClusterSums(Query):
         return len(self.centres) * (1 + self.space.dimensions)
 
     @property
+    def width(self) -> int:
+        return 2 * (self.space.dimensions + len(self.centres))
+
+    @property
     def delta_sq(self) -> int:
         return 1 << (2 * self.scale_bits)
 
