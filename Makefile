@@ -33,5 +33,5 @@ $(BASE): pyproject.toml
 
 $(DEV): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e ".[dev,simulation]"
+	$(BIN)/pip install -q -e ".[dev]"
 	touch $(BASE) $@
