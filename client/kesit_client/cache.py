@@ -8,6 +8,7 @@ half-written cache is never read.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -80,6 +81,9 @@ class CachedRows:
                     np.save(file, encode(table, self.study, self.source.id_column))
             with suppress(FileExistsError):
                 _link(current, self._of_run(run))
+            os.utime(
+                self._of_run(run)
+            )  # a link is as old as its file, and old runs are tidied away
         except OSError as error:
             raise SourceError(
                 f"{self.folder}: the cache cannot be written ({error.strerror}).",

@@ -24,7 +24,7 @@ def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
 
     Rows without an id belong to nobody who could consent, and are left out; `check` reports them.
     """
-    ids = _text(table[id_column]).alias(id_column)  # "7" and "7 " are one customer
+    ids = _ids(table[id_column]).alias(id_column)
     customers = (
         table.with_columns(ids)
         .filter(pl.col(id_column).is_not_null())
@@ -50,6 +50,14 @@ def _numbers(column: pl.Series) -> FloatArray:
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         column = _text(column)
     return column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+
+
+def _ids(column: pl.Series) -> pl.Series:
+    """Ids as they tell customers apart: "7" and "7 " are one; NaN and blank are none."""
+    if column.dtype.is_float():
+        return column.fill_nan(None)
+    as_they_are = column.dtype.is_integer() or column.dtype == pl.Binary
+    return column if as_they_are else _text(column)
 
 
 def _text(column: pl.Series) -> pl.Series:
@@ -110,7 +118,7 @@ def check(
 def _problems(
     table: pl.DataFrame, study: Study, id_column: str, min_customers: int
 ) -> Iterator[Problem]:
-    every = _text(table[id_column])
+    every = _ids(table[id_column])
     nameless = every.null_count()
     if nameless:
         yield Problem(id_column, f"{nameless:,} rows have no id.", "Give each row its id.")

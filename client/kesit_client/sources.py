@@ -91,7 +91,6 @@ class FileSource:
                 null_values=list(self.null_values),
                 encoding="utf8-lossy" if total else "utf8",
                 truncate_ragged_lines=total,
-                ignore_errors=total,
             )
         raise SourceError(
             f"{self.path}: has an unknown format.", remedy="Use .csv, .tsv, .txt or .parquet."

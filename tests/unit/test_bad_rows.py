@@ -98,6 +98,12 @@ BROKEN_FILES: dict[str, bytes] = {
     "a column less": b"id,a,b,c,income\n1,1,1,1,1\n",
     "no text at all": bytes(range(256)) * 4,
     "a quote that never ends": (HEADER + '\n1,1,1,1,1,"web\n').encode(),
+    "a quote that takes its neighbours": "\n".join(
+        [HEADER, *GOOD * 300, '9,1,1,1,1,"web', *GOOD * 300, ""]
+    ).encode(),
+    "a quote that ends too late": "\n".join(
+        [HEADER, *GOOD * 300, '9,1,1,1,1,"we" "b', *GOOD * 300, ""]
+    ).encode(),
     "another encoding": (HEADER + "\n1,1,1,1,1,web\n").encode("utf-16"),
 }
 
@@ -114,7 +120,6 @@ BROKEN_RECORDS: dict[str, bytes] = {
     "a row that is no text": b"9,1,1,1,1,\xff\xfe\n",
     "a row with a cell too many": b"9,1,1,1,1,web,1\n",
     "a row with a cell too few": b"9,1,1,1,1\n",
-    "a quote inside a cell": b'9,1,1,1,1,we"b\n',
 }
 
 

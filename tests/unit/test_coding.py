@@ -442,3 +442,24 @@ def test_coverage_counts_what_is_missing_and_what_is_clipped() -> None:
         {"id": list("abcd"), "x": ["0.5", "", "7", "-1"], "y": ["0", "1", "nan", "1"]}
     )
     assert coverage(table, small_study()) == [Coverage("x", 1, 2), Coverage("y", 1, 0)]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pl.Series([b"\x00", b"\x01", b"\x02"], dtype=pl.Binary),
+        pl.Series([1, 2, 3]),
+        pl.Series([1.0, 2.0, 3.0]),
+        pl.Series(["a", "b", "c"], dtype=pl.Categorical),
+    ],
+)
+def test_every_kind_of_id_tells_customers_apart(ids: pl.Series) -> None:
+    table = pl.DataFrame({"id": ids, "x": [0.0, 0.5, 1.0], "y": [0.0, 0.5, 1.0]})
+    assert len(encode(table, small_study(), "id")) == 3
+    assert check(table, small_study(), "id") == []
+
+
+def test_no_number_is_nobody() -> None:
+    """Else two customers without a number would be one, and hide each other."""
+    table = pl.DataFrame({"id": [1.0, math.nan, math.nan], "x": [0.0, 0.5, 1.0], "y": [0.0, 1, 1]})
+    assert encode(table, small_study(), "id").tolist() == [[0, 0]]

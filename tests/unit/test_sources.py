@@ -507,3 +507,14 @@ def test_a_node_without_its_source_is_unavailable(tmp_path: Path) -> None:
     assert "secret-name.csv" in cause
     (tmp_path / "secret-name.csv").write_text("id,x,y\n1,0.5,0.5\n")
     assert node.hello(request)[:1] == bytes([RefusalCode.OK])
+
+
+def test_rows_that_are_old_serve_a_new_run(tmp_path: Path, study: Study) -> None:
+    """The source did not change for longer than runs live; the run's own rows are not tidied."""
+    rows = CachedRows(write_csv(tmp_path), study, tmp_path / "cache")
+    rows.prepare("run-1")
+    for path in (tmp_path / "cache").iterdir():
+        os.utime(path, (0, 0))
+    rows.prepare("run-2")
+    (tmp_path / "a.csv").unlink(missing_ok=True)
+    assert len(rows.codes("run-2")) == len(CUSTOMERS)
