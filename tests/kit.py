@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from kesit_client.cache import Rows
@@ -18,12 +19,13 @@ from kesit_client.store import Store
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import KesitError
 from kesit_privacy.features import GRID, CodeArray, IntArray
 from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import SCALE_BITS, Instruction
 from kesit_privacy.masking import WordArray, open_sum
-from kesit_privacy.queries import Marginals, Query
+from kesit_privacy.queries import ClusterSums, Grid, Marginals, Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.wire import RefusalCode, read_reply, unpack_words
@@ -250,3 +252,30 @@ def uniformity(words: IntArray | WordArray) -> float:
     columns = [*(halves & 15).T, *(halves >> 4).T]
     p_values = [stats.chisquare(np.bincount(column, minlength=16)).pvalue for column in columns]
     return min(1.0, len(columns) * float(min(p_values)))
+
+
+def spent(node: Node, study: Study | None = None) -> int:
+    """Units in a node's books: of one study, or of all."""
+    with node.store.transaction() as books:
+        return books.spent(study=None if study is None else study.hash)
+
+
+def query_for(study: Study, step: str, radius: int = 1000, count_share: int = 10) -> Query:
+    """A small query of the kind that the plan's step wants."""
+    space = Embedding.of(study)
+    planned = study.step(step)
+    assert planned is not None
+    if planned.query == "marginals":
+        return Marginals(space, 4, SCALE_BITS)
+    if planned.query == "grid":
+        return Grid(space, (4,) * len(space.features), SCALE_BITS)
+    centres = tuple((place * 100,) * space.dimensions for place in range(3))
+    fill = (0,) * len(space.features)
+    return ClusterSums(space, centres, (radius,) * 3, fill, count_share, SCALE_BITS)
+
+
+def broken(error: pytest.ExceptionInfo[KesitError]) -> None:
+    """An error for a person: a cause that ends, and a remedy."""
+    assert error.value.cause.strip()
+    assert error.value.remedy.strip()
+    assert "\n" not in str(error.value)

@@ -23,14 +23,13 @@ from kesit_client import cache
 from kesit_client.cache import CachedRows
 from kesit_client.coding import encode
 from kesit_client.errors import SourceError
-from kesit_client.home import read_source
 from kesit_client.node import Node
 from kesit_client.sources import FileSource, FrameSource, Source, SqlSource
 from kesit_privacy.features import GRID
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode, refusal
-from kit import SERVER, random_codes, small_nodes, small_study
+from kit import SERVER, broken, random_codes, small_nodes, small_study
 
 FEATURES: list[dict[str, Any]] = [
     {
@@ -129,13 +128,6 @@ def test_the_same_customers_have_the_same_codes_everywhere(
 def test_a_column_that_is_not_there_is_named(tmp_path: Path, write: Any) -> None:
     with pytest.raises(SourceError, match=r"no column 'maaş'.* gelir, yaş, şehir"):
         write(tmp_path).read(["gelir", "maaş"])
-
-
-def broken(error: pytest.ExceptionInfo[SourceError]) -> None:
-    """An error for a person: a cause that ends, and a remedy."""
-    assert error.value.cause.strip()
-    assert error.value.remedy.strip()
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing.parquet", "missing.tsv"])
@@ -295,46 +287,6 @@ def test_a_driver_that_tells_the_url_is_not_repeated(monkeypatch: pytest.MonkeyP
     with pytest.raises(SourceError, match="RuntimeError") as error:
         SqlSource(f"db://u:{PASSWORD}@h", "SELECT 1", "id").read([])
     assert PASSWORD not in "".join(traceback.format_exception(error.value))
-
-
-# The description of a source in a node's folder.
-
-
-def test_sources_are_described_in_toml(tmp_path: Path) -> None:
-    place = tmp_path / "source.toml"
-    place.write_text('path = "data/a.csv"\nid_column = "id"\nnull_values = ["", "NA"]\n')
-    assert read_source(place) == FileSource(tmp_path / "data/a.csv", "id", ("", "NA"))
-    place.write_text('path = "/data/a.csv"\nid_column = "id"\n')
-    assert read_source(place) == FileSource(Path("/data/a.csv"), "id")
-    place.write_text('url = "sqlite://"\nquery = "SELECT 1"\nid_column = "id"\n')
-    assert read_source(place) == SqlSource("sqlite://", "SELECT 1", "id")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        'path = "a.csv"\n',
-        'path = 5\nid_column = "id"\n',
-        'path = "a.csv"\nid_column = "id"\nurl = "sqlite://"\n',
-        'url = "sqlite://"\nid_column = "id"\n',
-        'path = "a.csv"\nid_column = "id"\nnull_values = "NA"\n',
-        'path = "a.csv"\nid_column = "id"\nnull_valeus = ["NA"]\n',
-        "path = ",
-        "path = 'ÿ'",
-    ],
-)
-def test_a_description_that_describes_nothing(tmp_path: Path, text: str) -> None:
-    place = tmp_path / "source.toml"
-    place.write_bytes(text.encode("latin-1"))
-    with pytest.raises(SourceError, match=r"source\.toml") as error:
-        read_source(place)
-    broken(error)
-
-
-def test_a_description_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"source\.toml: cannot be read"):
-        read_source(tmp_path / "source.toml")
 
 
 # The cache.
