@@ -21,7 +21,7 @@ check: $(DEV)
 	$(BIN)/pytest -q tests/unit/test_imports.py
 
 bench: $(DEV)
-	$(BIN)/python -m kesit_simulations.bench
+	$(BIN)/kesit bench
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
@@ -33,5 +33,5 @@ $(BASE): pyproject.toml
 
 $(DEV): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e ".[dev]"
+	$(BIN)/pip install -q -e ".[dev,report,simulation]"
 	touch $(BASE) $@

@@ -25,7 +25,7 @@ from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import SCALE_BITS, Instruction
 from kesit_privacy.masking import WordArray, open_sum
-from kesit_privacy.queries import ClusterSums, Grid, Marginals, Query
+from kesit_privacy.queries import ClusterSums, Evaluation, Grid, Marginals, Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.wire import RefusalCode, read_reply, unpack_words
@@ -271,6 +271,8 @@ def query_for(study: Study, step: str, radius: int = 1000, count_share: int = 10
         return Grid(space, (4,) * len(space.features), SCALE_BITS)
     centres = tuple((place * 100,) * space.dimensions for place in range(3))
     fill = (0,) * len(space.features)
+    if planned.query == "evaluation":
+        return Evaluation(space, centres, fill, radius, 4, SCALE_BITS)
     return ClusterSums(space, centres, (radius,) * 3, fill, count_share, SCALE_BITS)
 
 

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
-from kesit_privacy.queries import ClusterSums, Grid, Marginals, Query
+from kesit_privacy.queries import ClusterSums, Evaluation, Grid, Marginals, Query
+from kesit_privacy.queries.clusters import FINEST_COUNT
+from kesit_privacy.queries.evaluation import DISTANCE, INERTIA, SILHOUETTE, SIZE
 from kesit_privacy.study import Study
-from kit import mixed_study, small_study
+from kit import mixed_study, random_codes, small_study
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -43,6 +45,13 @@ STUDIES: dict[str, Study] = {
     "wide": small_study(features=[_numeric(f"n{i}") for i in range(40)]),
 }
 
+COARSEST_EVALUATION = next(
+    bits
+    for bits in range(MIN_SCALE_BITS, MAX_SCALE_BITS)
+    if min(SIZE, INERTIA, SILHOUETTE, DISTANCE) * 4**bits >= 100 * FINEST_COUNT**2
+)
+"""The fewest scale bits with which each part of an evaluation has its 2^12 steps (rule 8)."""
+
 SCALES = st.sampled_from([MIN_SCALE_BITS, SCALE_BITS, MAX_SCALE_BITS])
 
 
@@ -66,14 +75,15 @@ def draw_grid(draw: Draw, study: Study) -> Query:
     return Grid(space, bins, draw(SCALES))
 
 
-def draw_cluster_sums(draw: Draw, study: Study) -> Query:
-    """Centres that are doubled, one apart, at corners or anywhere; radii from 1 to the diameter."""
+def draw_centres(draw: Draw, study: Study, rng: np.random.Generator, least: int) -> IntArray:
+    """Centres that are doubled, one apart, at corners, on a possible row, or anywhere."""
     space = Embedding.of(study)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    count = draw(st.integers(1, 8))
+    count = draw(st.integers(least, 8))
     base = rng.integers(0, GRID + 1, (count, space.dimensions))
     base[rng.random(count) < 0.2] = 0
     base[rng.random(count) < 0.2] = GRID
+    possible = space.expand(random_codes(study, count, int(rng.integers(1 << 32))), _zeros(space))
+    base = np.where(rng.random(count)[:, None] < 0.3, possible.astype(np.int64), base)
     centres = [base]
     if draw(st.booleans()):
         centres.append(base[: draw(st.integers(0, count))])
@@ -82,7 +92,18 @@ def draw_cluster_sums(draw: Draw, study: Study) -> Query:
         near[:, draw(st.integers(0, space.dimensions - 1))] ^= 1
         centres.append(np.minimum(near, GRID))
     points = np.concatenate(centres)
-    points = points[rng.permutation(len(points))]
+    return points[rng.permutation(len(points))]
+
+
+def _zeros(space: Embedding) -> tuple[int, ...]:
+    return (0,) * len(space.features)
+
+
+def draw_cluster_sums(draw: Draw, study: Study) -> Query:
+    """Any centres; radii from 1 to the diameter."""
+    space = Embedding.of(study)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    points = draw_centres(draw, study, rng, 1)
     top = math.isqrt(space.diameter_sq) + 1
     radius = st.sampled_from([1, 2, 1000, GRID, top]) | st.integers(1, top)
     share = draw(st.sampled_from([1, 10, 30, 50, 90, 99]))
@@ -98,10 +119,29 @@ def draw_cluster_sums(draw: Draw, study: Study) -> Query:
     )
 
 
+def draw_evaluation(draw: Draw, study: Study) -> Query:
+    """Any two centres or more; a reach from 1 to the diameter."""
+    space = Embedding.of(study)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    points = draw_centres(draw, study, rng, 2)
+    top = math.isqrt(space.diameter_sq) + 1
+    return Evaluation.bind(
+        study,
+        {
+            "centres": points.tolist(),
+            "fill": [int(x) for x in rng.integers(0, GRID + 1, len(space.features))],
+            "reach": draw(st.sampled_from([1, 2, 1000, GRID, top]) | st.integers(1, top)),
+            "bins": draw(st.sampled_from([1, 2, 3, 16, 17, 64])),
+        },
+        draw(st.sampled_from([14, SCALE_BITS, MAX_SCALE_BITS])),  # 14: a tenth of Δ² at 2^-12
+    )
+
+
 GENERATORS: dict[tuple[str, int], Callable[[Draw, Study], Query]] = {
     ("marginals", 1): draw_marginals,
     ("grid", 1): draw_grid,
     ("cluster-sums", 1): draw_cluster_sums,
+    ("evaluation", 1): draw_evaluation,
 }
 
 
@@ -188,10 +228,34 @@ def cluster_row(query: Query, row: list[int]) -> list[int]:
     return counts + sums
 
 
+def evaluation_row(query: Query, row: list[int]) -> list[int]:
+    """Distances from whole squares; each quotient and root is one correctly rounded operation."""
+    assert isinstance(query, Evaluation)
+    point = coordinates(query.space, row, query.fill)
+    squares = [
+        sum((x - c) ** 2 for x, c in zip(point, centre, strict=True)) for centre in query.centres
+    ]
+    nearest = squares.index(min(squares))
+    near_sq, far_sq = sorted(squares)[:2]
+    near, far = math.sqrt(near_sq), math.sqrt(far_sq)
+    size, inertia, silhouette, distance = (
+        math.isqrt(share * 4**query.scale_bits // 100)
+        for share in (SIZE, INERTIA, SILHOUETTE, DISTANCE)
+    )
+    sizes = [0] * len(query.centres)
+    sizes[nearest] = size
+    share_of_reach = float(min(near_sq, query.reach**2)) / float(query.reach**2)
+    gap = (far - near) / far if far_sq else 0.0
+    cells = [0] * (query.bins + 1)
+    cells[min(math.floor(near / query.reach * query.bins), query.bins)] = distance
+    return [*sizes, math.floor(inertia * share_of_reach), math.floor(silhouette * gap), *cells]
+
+
 REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[int]]] = {
     ("marginals", 1): marginals_row,
     ("grid", 1): grid_row,
     ("cluster-sums", 1): cluster_row,
+    ("evaluation", 1): evaluation_row,
 }
 
 
@@ -216,28 +280,37 @@ def draw_codes(draw: Draw, study: Study, query: Query, most: int) -> CodeArray:
             corner = rng.random(rows) < 0.2
             codes[corner, column] = rng.choice([-1, 0, 1, GRID - 1, GRID], corner.sum())
     if isinstance(query, ClusterSums):
-        _plant(rng, codes, query)
+        _plant(rng, codes, query.space, query.centres, query.radii)
+    elif isinstance(query, Evaluation):
+        reaches = (query.reach,) * len(query.centres)
+        _plant(rng, codes, query.space, query.centres, reaches)
     return codes.astype(np.int16)
 
 
-def _plant(rng: np.random.Generator, codes: CodeArray, query: ClusterSums) -> None:
-    """Put half of the rows on centres, half-way between two, or a radius away along an axis."""
-    centres = np.array(query.centres)
-    numeric = [
-        (column, query.space.offsets[place])
-        for place, (feature, column) in enumerate(
-            zip(query.space.features, query.space.columns, strict=True)
-        )
-        if not isinstance(feature, Categorical)
-    ]
+def _plant(
+    rng: np.random.Generator,
+    codes: CodeArray,
+    space: Embedding,
+    places: tuple[tuple[int, ...], ...],
+    radii: tuple[int, ...],
+) -> None:
+    """Put half of the rows on centres, half-way between two, or a radius away along an axis.
+
+    A level is the one that stands highest at the centre, so a centre on a possible row is met.
+    """
+    centres = np.array(places)
+    features = list(zip(space.features, space.columns, space.offsets, strict=False))
+    axes = [offset for feature, _, offset in features if not isinstance(feature, Categorical)]
     for row in np.flatnonzero(rng.random(len(codes)) < 0.5):
         one, two = rng.integers(0, len(centres), 2)
         point = centres[one].copy()
         kind = rng.integers(3)
         if kind == 1:
             point = (centres[one] + centres[two]) // 2
-        elif kind == 2 and numeric:
-            axis = numeric[rng.integers(len(numeric))][1]
-            point[axis] += rng.choice([-1, 1]) * (query.radii[one] + rng.integers(-1, 2))
-        for column, offset in numeric:
-            codes[row, column] = np.clip(point[offset], 0, GRID)
+        elif kind == 2 and axes:
+            point[rng.choice(axes)] += rng.choice([-1, 1]) * (radii[one] + rng.integers(-1, 2))
+        for feature, column, offset in features:
+            if isinstance(feature, Categorical):
+                codes[row, column] = int(point[offset : offset + feature.cells].argmax())
+            else:
+                codes[row, column] = np.clip(point[offset], 0, GRID)

@@ -9,7 +9,10 @@ and Pearson), so a replay sees all of μ that the canary can show.
 
 The instructions are those of one run, in both worlds: what an audit of a fixed path can show is
 that noise and queries are as charged. That the charges also add up when later queries depend on
-earlier answers is a theorem (`kesit_privacy.accounting`), not something that a replay tests.
+earlier answers is a theorem (`kesit_privacy.accounting`), not something that a replay tests; nor
+can it see a parameter that was taken from customers instead of from earlier answers. And one
+canary shows no more than its own μ (`canary_mu`): no customer reaches all of an evaluation's Δ
+unless the second centre is far, so its silhouette is best audited by a sum of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from kesit_privacy import accounting
 from kesit_privacy.features import GRID, Categorical, CodeArray, FloatArray, IntArray
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.noise import NoiseSource
-from kesit_privacy.queries import ClusterSums, Query, bind
+from kesit_privacy.queries import ClusterSums, Evaluation, Query, bind
 from kesit_privacy.study import Study
 
 REPLAYS = 10_000
@@ -172,14 +175,15 @@ def worst_canary(sums: Sequence[ObservedSum], candidates: CodeArray) -> CodeArra
     """The candidate, of shape (features,), that the sums together betray most.
 
     A histogram betrays every row alike; a cluster sum betrays most a row at its radius or beyond,
-    so all candidates far from the centres (`corners`) come within rounding of Δ in every sum. Of
-    those it is the farthest: were a clip missing, that row would show it most.
+    and an evaluation one beyond its reach, so candidates far from the centres (`corners`) come
+    within rounding of Δ in every sum, the silhouette's part of an evaluation apart. Of those that
+    come as near, it is the farthest: were a clip missing, that row would show it most.
     """
     strengths = np.array([canary_mu(sums, candidate) for candidate in candidates])
     strong = candidates[strengths >= (1 - ROUNDING) * strengths.max()]
     reach = np.zeros(len(strong))
     for seen in sums:
-        if isinstance(seen.query, ClusterSums):
+        if isinstance(seen.query, ClusterSums | Evaluation):
             reach += _distance_in_radii(seen.query, strong)
     worst: CodeArray = strong[int(np.argmax(reach))]
     return worst
@@ -197,12 +201,14 @@ def corners(study: Study, count: int = 256, seed: int = 0) -> CodeArray:
     return np.stack(columns, axis=1).astype(np.int16)
 
 
-def _distance_in_radii(query: ClusterSums, codes: CodeArray) -> FloatArray:
-    """Distance of each row to its nearest centre, as a multiple of that centre's radius."""
+def _distance_in_radii(query: ClusterSums | Evaluation, codes: CodeArray) -> FloatArray:
+    """Distance of each row to its nearest centre, in radii of that centre (or in reaches)."""
+    k = len(query.centres)
+    radii = np.array(query.radii if isinstance(query, ClusterSums) else (query.reach,) * k)
     rows = query.space.expand(codes, query.fill)
     distances = np.linalg.norm(rows[:, None, :] - np.array(query.centres, dtype=float), axis=2)
     nearest = distances.argmin(axis=1)
-    ratios: FloatArray = distances.min(axis=1) / np.array(query.radii, dtype=float)[nearest]
+    ratios: FloatArray = distances.min(axis=1) / radii[nearest]
     return ratios
 
 

@@ -28,8 +28,9 @@ FEWEST = 5_000
 
 WHAT = {
     "grid": "customers in each cell of a grid over all features",
-    "marginals": "customers in each of 32 bands of every feature",
+    "marginals": "customers in each of a few bands of every feature",
     "cluster-sums": "customers near each of {centres} points, and their average",
+    "evaluation": "customers of each segment, and how far they are from its centre",
 }
 
 
@@ -69,7 +70,7 @@ def demo(
         finished = runs.execute(study, plan, coded, out, RESULTS, progress)
     _print_sums(screen, finished)
     screen.print("\n3. What came out: segments of all customers together\n", style="bold")
-    show.print_segments(screen, finished.result.segments)
+    show.print_segments(screen, finished.result.portrait)
     screen.print("\n4. What it cost, and how good it is\n", style="bold")
     show.print_facts(screen, runs.closing_facts(finished))
     screen.print(

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import kesit_privacy.quiet  # noqa: F401  (before anything may import Flower)
-from kesit_cli import demo, exits, simulate, study
+from kesit_cli import bench, demo, exits, segments, simulate, study
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -24,7 +24,9 @@ app = typer.Typer(
 )
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(study.app, name="study")
+app.add_typer(segments.app, name="segments")
 app.command(name="demo", context_settings=SETTINGS)(demo.demo)
+app.command(name="bench", context_settings=SETTINGS)(bench.bench)
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,9 +53,10 @@ def main(
       kesit study new my-study.toml       a study file in which every field is explained
       kesit study check my-study.toml     what it would do, and what it would cost
       kesit simulate run my-study.toml    run it on this machine
+      kesit segments show FOLDER          what the result tells of each segment
 
     Exit codes: 0 fine, 1 bug, 2 usage, 3 study, policy or settings, 4 data, 5 privacy budget,
-    6 federation, 7 result not written, 130 interrupted.
+    6 federation, 7 result not written or not readable, 130 interrupted.
     """
 
 

@@ -9,9 +9,11 @@ from typing import Self
 
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 
@@ -19,6 +21,9 @@ from kesit_cli.show import console
 
 LINE_SECONDS = 2.0
 """Without a terminal, at most one line of counts in this time."""
+
+CELL_LINE_SECONDS = 10.0
+"""The same for a sweep."""
 
 
 class Progress:
@@ -75,3 +80,64 @@ class Progress:
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(text, soft_wrap=True)
+
+
+class CellProgress:
+    """How far a sweep is: cells done and failed, and about how long the rest will take."""
+
+    def __init__(self, cells: int) -> None:
+        self._console = console(stderr=True)
+        self._bar: Bar | None = None
+        if sys.stderr.isatty():
+            self._bar = Bar(
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("cells, {task.fields[failed]} failed"),
+                TimeElapsedColumn(),
+                TextColumn("left:"),
+                TimeRemainingColumn(),
+                console=self._console,
+                redirect_stdout=False,
+            )
+            self._task = self._bar.add_task("", total=cells, failed=0)
+        self._cells = cells
+        self._last_line = time.monotonic()
+        self._mark: tuple[int, float] | None = None
+        self.done: int | None = None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, failed: int) -> None:
+        """So many cells are done, so many of them failed; the first call says what was there."""
+        now = time.monotonic()
+        begins, self.done = self.done is None, done
+        if not begins and self._mark is None:
+            self._mark = done, now  # the pace counts from here: until now processes were started
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, failed=failed)
+        elif begins or done == self._cells or now - self._last_line >= CELL_LINE_SECONDS:
+            self._last_line = now
+            self._console.print(
+                f"{done:,} of {self._cells:,} cells, {failed:,} failed{self._left(done, now)}",
+                soft_wrap=True,
+            )
+
+    def _left(self, done: int, now: float) -> str:
+        """About how long the rest will take, at the pace of this run."""
+        if self._mark is None or self._mark[0] == done or done == self._cells:
+            return ""
+        seconds = (now - self._mark[1]) / (done - self._mark[0]) * (self._cells - done)
+        text = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+        return f"; about {text} left"

@@ -82,6 +82,7 @@ def execute(
     if evaluate:
         progress.event("evaluation: the same k-means without privacy, for comparison")
         evaluation = compare(result.segments, customers.codes, customers.labels, seed=plan.seed)
+    progress.event("cards: what stays of the segments when the noise is drawn again")
     name = f"{slug(study.name)}-{result.federation.run[:8]}"
     folder = out or Path(base) / name
     finished = Finished(study, plan, len(customers.parts), result, evaluation, folder)
@@ -121,7 +122,7 @@ def summary(finished: Finished) -> dict[str, Any]:
     kept = ("study", "study_hash", "run", "releasable", "caveats", "epsilon_spent", "delta")
     return {
         **{name: statement[name] for name in kept},
-        "segments": finished.result.segments.describe(),
+        "segments": [card.as_dict() for card in finished.result.portrait.cards],
         **_costs(finished),
         "folder": str(finished.folder),
     }
@@ -130,7 +131,7 @@ def summary(finished: Finished) -> dict[str, Any]:
 def print_result(out: Console, finished: Finished) -> None:
     """Segments, privacy statement, evaluation, cost and folder."""
     out.print()
-    show.print_segments(out, finished.result.segments)
+    show.print_segments(out, finished.result.portrait)
     out.print()
     show.print_facts(out, closing_facts(finished))
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from kesit_server.cards import Card
+    from kesit_server.portrait import Portrait
     from kesit_server.segmentation import Segmentation
     from kesit_simulations.evaluation import Evaluation
 
@@ -53,19 +55,19 @@ def put(out: Console, table: Table) -> None:
     out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
 
 
-def print_segments(out: Console, segments: Segmentation) -> None:
-    """One row a segment: size, its 95 % noise interval, and the centre.
+def print_segments(out: Console, portrait: Portrait) -> None:
+    """One row a segment: size, its 95 % noise interval, and the centre; then names and stability.
 
     Features stand in order of how much they tell the segments apart; those that do not fit in the
     width are counted below. Segments that are too small to be released are named there, too.
     """
-    described: list[dict[str, Any]] = segments.describe()
-    rows = [[str(row["segment"]), f"{row['size']:,}", f"± {row['size_95']:,}"] for row in described]
-    headers = ["segment", "customers", "noise 95 %"]
+    cards = portrait.cards
+    headers = ["segment", "customers", "95 %"]
+    rows = [[str(card.segment), f"{card.size:,.0f}", _span(card.size_95)] for card in cards]
     room = out.width - sum(_width(headers, rows, place) for place in range(len(headers)))
-    names = _most_telling(segments)
+    names = _most_telling(portrait.segments)
     for name in names:
-        cells = [_cell(row["centre"][name]) for row in described]
+        cells = [_cell(card.centre[name]) for card in cards]
         width = max(len(name), *(len(cell) for cell in cells)) + GAP
         if width > room and len(headers) > 3:
             break
@@ -80,15 +82,37 @@ def print_segments(out: Console, segments: Segmentation) -> None:
     left = len(names) - (len(headers) - 3)
     if left:
         out.print(f"not shown: {left} of {len(names)} features, the least telling (segments.json)")
-    out.print("customers are counted before the last step; the rest is typical, not an average")
-    unsure = [str(row["segment"]) for row in described if row["uncertain"]]
+    out.print("the interval is that of the noise alone; a centre is typical, not an average\n")
+    _print_names(out, cards)
+    _print_doubts(out, portrait)
+
+
+def _print_names(out: Console, cards: Sequence[Card]) -> None:
+    table = new_table("segment", "what sets it apart", "when the noise is drawn again", right=(0,))
+    for card in cards:
+        stable = f"{card.stability.en} ({card.jaccard:.2f})"
+        table.add_row(str(card.segment), card.name.en, stable)
+    put(out, table)
+
+
+def _print_doubts(out: Console, portrait: Portrait) -> None:
+    choice, fit = portrait.segments.choice, portrait.segments.assessment
+    if choice is not None:
+        out.print(choice.words)
+    if fit is None:
+        out.print("Sizes were counted before the last step: nothing was left for an evaluation.")
+    unsure = [str(card.segment) for card in portrait.cards if card.uncertain]
     if unsure:
         out.print(f"Not told from noise, so perhaps no segments at all: {', '.join(unsure)}")
-    small = [str(row["segment"]) for row in described if row["too_small"]]
+    small = [str(card.segment) for card in portrait.cards if card.too_small]
     if small:
-        out.print(
-            f"Too small by the study's min_segment_size of {segments.min_size}: {', '.join(small)}"
-        )
+        least = portrait.segments.min_size
+        out.print(f"Too small by the study's min_segment_size of {least}: {', '.join(small)}")
+
+
+def _span(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{low:,.0f} .. {high:,.0f}"
 
 
 def _width(headers: list[str], rows: list[list[str]], place: int) -> int:

@@ -10,7 +10,7 @@ import click
 import typer
 from rich.console import Console
 
-from kesit_cli import runs, show
+from kesit_cli import runs, show, sweep
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 RESULTS = "kesit-results"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+app.command("new")(sweep.new)
+app.command("sweep")(sweep.sweep)
+app.command("plot")(sweep.plot)
 
 
 @app.callback()
@@ -66,6 +71,13 @@ def run(
     silence: Annotated[
         float | None, typer.Option(help="Chance that a client misses a message.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            click_type=click.Choice(["in-process", "ray"]),
+            help="What runs the clients: this process, or Flower's own engine (Ray).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help=f"Folder of the result; by default a new one in {RESULTS}/."),
@@ -82,7 +94,7 @@ def run(
         bool, typer.Option("--json", help="Print a summary for scripts, and nothing else.")
     ] = False,
 ) -> None:
-    """Run a study over many clients in one process.
+    """Run a study over many clients on this machine.
 
     STUDY.toml names the data in its [simulation] table; options override that table for this run.
     The result is a new folder with the segments, the privacy statement, the signed spending log and
@@ -107,6 +119,7 @@ def run(
         "masks": masks,
         "seed": seed,
         "silence": silence,
+        "backend": backend,
     }
     if out is not None:
         runs.check_place(out)
@@ -114,6 +127,8 @@ def run(
         runs.check_place(Path(RESULTS) / "run")
     with Progress(f"reading {study_file}") as progress:
         study, plan, base = _read(study_file, changes)
+        if plan.backend == "ray":
+            _require_ray()
         progress.event(f"reading and checking {plan.data}")
         from kesit_simulations.runner import load_customers  # takes seconds: it imports Flower
 
@@ -160,6 +175,12 @@ def data_sets() -> None:
     show.put(screen, table)
     if absent:
         screen.print(f"\n{absent}", soft_wrap=True)
+
+
+def _require_ray() -> None:
+    from kesit_simulations.ray_backend import require_ray
+
+    require_ray()
 
 
 def _read(path: Path, changes: dict[str, Any]) -> tuple[Study, SimulationPlan, Path]:

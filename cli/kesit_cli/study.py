@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from kesit_cli import show
+from kesit_cli.files import STDOUT, write_new
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from kesit_client.policy import Policy
     from kesit_client.sources import Source
     from kesit_privacy.study import PlanStep, Study
-
-STDOUT = "-"
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -60,7 +59,7 @@ def new(
     if file == STDOUT:
         typer.echo(text, nl=False)
         return
-    _write_new(Path(file), text)
+    write_new(Path(file), text)
     typer.echo(f"{file} is written. Next: kesit study check {file}")
 
 
@@ -220,14 +219,15 @@ def _print_study(screen: Console, study: Study) -> None:
 def count_noise(study: Study, step: PlanStep, members: int) -> float:
     """Standard deviation of the noise on a number of customers in one sum of the plan.
 
-    A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster
-    sums, whose counts have the share s of the sensitivity); the opened noise is √(n/(n-c)) times
-    the one that is charged. Infinite if the step's share of the budget rounds to nothing.
+    A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster sums
+    and the evaluation, whose counts have the share s of the sensitivity); the opened noise is
+    √(n/(n-c)) times the one that is charged. Infinite if the step's share of the budget rounds to
+    nothing.
     """
-    from kesit_privacy import accounting
+    from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
-    from kesit_server.segmentation import LLOYD_COUNT_SHARE
-    from kesit_server.synopsis import CODEBOOK_COUNT_SHARE
+    from kesit_privacy.queries.evaluation import SIZE
+    from kesit_server import codebook, segmentation
 
     mu = accounting.mu(study.step_units(step))
     if mu == 0:
@@ -236,10 +236,10 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     sigma = study.max_clients_per_customer * federated / mu
     if step.query == "marginals":
         return sigma * math.sqrt(len(Embedding.of(study).features))
-    if step.query == "cluster-sums":
-        percent = CODEBOOK_COUNT_SHARE if step.step == "cells" else LLOYD_COUNT_SHARE
-        return sigma / math.sqrt(percent / 100)
-    return sigma
+    percent = {"grid": 100, "evaluation": SIZE}.get(step.query, segmentation.COUNT_SHARE)
+    if step.step in recipes.levels(study):
+        percent = codebook.COUNT_SHARE
+    return sigma / math.sqrt(percent / 100)
 
 
 def _policy(path: Path) -> Policy:
@@ -325,26 +325,3 @@ def _next_step(study_file: Path, data: Path | None, policy: Path | None) -> str:
     if data is None and policy is None:
         return f"kesit simulate run {study_file}"
     return "compare the hash with the other members, then approve this copy."
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a file that must not exist yet.
-
-    Raises:
-        ResultError: it exists, or the disk refuses.
-    """
-    from kesit_server.errors import ResultError
-
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise ResultError(
-            f"{path}: exists already, and nothing was written.",
-            remedy="Give another name, or move that file away.",
-        ) from error
-    except OSError as error:
-        raise ResultError(
-            f"{path}: cannot be written ({error.strerror}).",
-            remedy="Check the folder and the room on the disk.",
-        ) from error

@@ -44,6 +44,7 @@ class Numeric:
     """A number with public bounds; values beyond them are clipped to them.
 
     `transform = "signed-log"` places a value by sign(x)·log(1+|x|), for heavy tails such as money.
+    `label_en` and `label_tr` are what people call it; a language without one uses `name`.
     """
 
     kind: Literal["numeric"]
@@ -52,6 +53,8 @@ class Numeric:
     upper: float
     transform: Literal["linear", "signed-log"] = "linear"
     may_be_constant: bool = False
+    label_en: Name | None = None
+    label_tr: Name | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Numeric:
@@ -97,12 +100,17 @@ class Numeric:
 
 @dataclass(frozen=True, config=STRICT)
 class Categorical:
-    """One of a public list of levels; anything else falls in the cell of unknown levels."""
+    """One of a public list of levels; anything else falls in the cell of unknown levels.
+
+    `label_en` and `label_tr` are what people call the feature, as of a number.
+    """
 
     kind: Literal["categorical"]
     name: Name
     levels: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_LEVELS)]
     may_be_constant: bool = False
+    label_en: Name | None = None
+    label_tr: Name | None = None
 
     @field_validator("levels")
     @classmethod

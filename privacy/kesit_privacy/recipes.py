@@ -17,17 +17,52 @@ GRID_DIMENSIONS = 3
 SMALLEST_SNR = 2.0
 """Below this signal-to-noise ratio centres are mostly noise: the study is refused."""
 
+ROUNDS_SNR = 10.0
+"""Below this ratio finding the segments is harder than placing them: budget moves from the Lloyd
+sums to the synopsis (all of it for a grid, one sum of two for a codebook)."""
+
+EVALUATION = PlanStep("evaluation", "evaluation", 0.08)
 GRID_PLAN = (
-    PlanStep("grid", "grid", 0.5),
-    PlanStep("lloyd-1", "cluster-sums", 0.25),
-    PlanStep("lloyd-2", "cluster-sums", 0.25),
+    PlanStep("grid", "grid", 0.46),
+    PlanStep("lloyd-1", "cluster-sums", 0.23),
+    PlanStep("lloyd-2", "cluster-sums", 0.23),
+    EVALUATION,
 )
-MARGINAL_PLAN = (
-    PlanStep("marginals", "marginals", 0.15),
-    PlanStep("cells", "cluster-sums", 0.45),
-    PlanStep("lloyd-1", "cluster-sums", 0.2),
-    PlanStep("lloyd-2", "cluster-sums", 0.2),
+GRID_ALONE_PLAN = (PlanStep("grid", "grid", 0.92), EVALUATION)
+CODEBOOK_PLAN = (
+    PlanStep("marginals", "marginals", 0.14),
+    PlanStep("cells-1", "cluster-sums", 0.2),
+    PlanStep("cells-2", "cluster-sums", 0.2),
+    PlanStep("lloyd-1", "cluster-sums", 0.19),
+    PlanStep("lloyd-2", "cluster-sums", 0.19),
+    EVALUATION,
 )
+DEEP_CODEBOOK_PLAN = (
+    PlanStep("marginals", "marginals", 0.14),
+    PlanStep("cells-1", "cluster-sums", 0.18),
+    PlanStep("cells-2", "cluster-sums", 0.18),
+    PlanStep("cells-3", "cluster-sums", 0.18),
+    PlanStep("lloyd-1", "cluster-sums", 0.24),
+    EVALUATION,
+)
+
+
+def default_plan(study: Study) -> tuple[PlanStep, ...]:
+    """The sums of this study's recipe. Their shares add up to 1."""
+    clear = signal_to_noise(study) >= ROUNDS_SNR
+    if uses_grid(Embedding.of(study)):
+        return GRID_PLAN if clear else GRID_ALONE_PLAN
+    return CODEBOOK_PLAN if clear else DEEP_CODEBOOK_PLAN
+
+
+def levels(study: Study) -> tuple[str, ...]:
+    """Names of the plan's codebook levels, in order."""
+    return tuple(step.step for step in study.plan if step.step.startswith("cells-"))
+
+
+def rounds(study: Study) -> tuple[str, ...]:
+    """Names of the plan's Lloyd sums, in order."""
+    return tuple(step.step for step in study.plan if step.step.startswith("lloyd-"))
 
 
 def uses_grid(embedding: Embedding) -> bool:
@@ -50,7 +85,7 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
             remedy=f"Choose delta well below {1 / study.declared_customers:.1g}.",
         )
     _check_names(study)
-    default = GRID_PLAN if uses_grid(Embedding.of(study)) else MARGINAL_PLAN
+    default = default_plan(study)
     if not study.plan:
         return default
     given = {step.step: step.query for step in study.plan}

@@ -58,10 +58,23 @@ class RosterRules:
 
 @dataclass(frozen=True, config=STRICT)
 class Segmentation:
-    """k-means: number of segments, and which features it sees (all of them if empty)."""
+    """k-means: number of segments, and which features it sees (all of them if empty).
+
+    With `smallest_k` the number is chosen among smallest_k .. k, on the private synopsis.
+    """
 
     k: Annotated[int, Field(ge=2, le=250)]
     features: tuple[Name, ...] = ()
+    smallest_k: Annotated[int, Field(ge=2, le=250)] | None = None
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Segmentation:
+        if self.smallest_k is not None and self.smallest_k >= self.k:
+            raise ValueError(
+                f"smallest_k ({self.smallest_k}) must be less than k ({self.k}); leave it out for"
+                f" exactly {self.k} segments"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -22,7 +22,8 @@ from kesit_privacy.study_file import load_study
 from kesit_server import results
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
-from kesit_server.segmentation import NOTES, Segmentation, segment
+from kesit_server.portrait import Portrait, portray
+from kesit_server.segmentation import Segmentation, segment
 from kesit_server.statement import as_text, privacy_statement
 
 
@@ -85,20 +86,14 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
 
 
 def result_files(
-    federation: Federation, segments: Segmentation, identity: Identity
+    federation: Federation, portrait: Portrait, identity: Identity
 ) -> dict[str, bytes]:
     """The files of a result folder."""
     statement = privacy_statement(federation)
+    told = ("releasable", "caveats", "members", "members_left")
     return {
         results.SEGMENTS: results.as_json(
-            {
-                "releasable": statement["releasable"],
-                "caveats": statement["caveats"],
-                "members": statement["members"],
-                "members_left": statement["members_left"],
-                "notes": list(NOTES),
-                "segments": segments.describe(),
-            }
+            {**{name: statement[name] for name in told}, **portrait.as_dict()}
         ),
         results.PRIVACY: results.as_json(statement),
         results.STATEMENT: as_text(statement).encode(),
@@ -117,7 +112,8 @@ def _from_run_config(context: Context) -> Coordination:
         study=load_study(place["study"]),
         identity=identity,
         finish=lambda federation, segments: results.write_folder(
-            place["out"], result_files(federation, segments, identity)
+            place["out"],
+            result_files(federation, portray(segments, np.random.default_rng()), identity),
         ),
         on_charge=lambda federation: results.replace_file(
             place["log"] / f"{federation.run}.json", sign_log(federation.spending, identity)

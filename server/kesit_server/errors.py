@@ -14,4 +14,4 @@ class FederationError(ServerError):
 
 
 class ResultError(ServerError):
-    """A result that cannot be written."""
+    """A result that cannot be written, or that cannot be read again."""

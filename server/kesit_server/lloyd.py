@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import FloatArray
+from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
 from kesit_server.federation import NoisySum
+from kesit_server.responses import nearest_of
+from kesit_server.synopsis import Synopsis
 
 POOLED_BELOW = 8
 """Dimensions under which one shrinkage factor serves all clusters."""
@@ -36,11 +42,55 @@ def cluster(
     """
     distinct = len(np.unique(points, axis=0))
     model = KMeans(min(k, distinct), n_init=restarts, random_state=int(rng.integers(1 << 31)))
-    with warnings.catch_warnings():
+    found = _centres(model, points, weights)
+    return found[np.arange(k) % len(found)]
+
+
+def _centres(model: KMeans, points: FloatArray, weights: FloatArray) -> FloatArray:
+    """Fitted on one thread: fits are small, and the result depends on no machine's threads."""
+    with warnings.catch_warnings(), _threads().limit(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(points, sample_weight=weights)
     found: FloatArray = model.cluster_centers_
-    return found[np.arange(k) % len(found)]
+    return found
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all loaded libraries: once is enough
+
+
+def cluster_query(
+    synopsis: Synopsis, centres: FloatArray, quantile: float, count_share: int
+) -> ClusterSums:
+    """Counts of, and sums around, these centres, all with one radius: `radius_within`."""
+    rounded = round_centres(centres, synopsis.space)
+    radius = radius_within(synopsis, rounded, quantile)
+    return ClusterSums(
+        synopsis.space,
+        whole_centres(rounded),
+        (radius,) * len(rounded),
+        synopsis.fill,
+        count_share,
+        SCALE_BITS,
+    )
+
+
+def radius_within(synopsis: Synopsis, centres: FloatArray, quantile: float) -> int:
+    """A quantile of the synopsis' own distances to the nearest centre, so it is free; at least 1.
+
+    In grid steps, rounded up.
+    """
+    _, distances = nearest_of(synopsis.points, centres)
+    order = np.argsort(distances)
+    mass = np.cumsum(synopsis.weights[order])
+    place = int(np.searchsorted(mass, quantile * mass[-1]))
+    return max(1, math.ceil(float(distances[order[place]])))
+
+
+def whole_centres(centres: FloatArray) -> tuple[tuple[int, ...], ...]:
+    """Rounded centres as a query's parameters."""
+    return tuple(tuple(int(x) for x in centre) for centre in centres)
 
 
 def round_centres(centres: FloatArray, space: Embedding) -> FloatArray:

@@ -1,40 +1,35 @@
-"""The plain segmentation: a private start, then two private Lloyd sums.
+"""The segmentation: a private synopsis, k-means on it, private Lloyd sums, one evaluation sum.
 
 Up to three numeric features start from one joint noisy grid; more, or any categorical one, from
-noisy marginals and one codebook sum. Radii come from the synopsis itself and cost nothing.
+noisy marginals and a codebook. Radii, restarts and the choice of k come from the synopsis and cost
+nothing.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from kesit_privacy import recipes
-from kesit_privacy.embedding import ONE_HOT, Embedding
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError
-from kesit_privacy.features import Categorical, CodeArray, FloatArray, IntArray
-from kesit_privacy.instruction import SCALE_BITS
-from kesit_privacy.queries import ClusterSums
-from kesit_server.federation import Federation
-from kesit_server.lloyd import cluster, round_centres, shrunk_step
-from kesit_server.synopsis import Synopsis, from_grid, from_marginals
+from kesit_privacy.features import CodeArray, FloatArray, IntArray
+from kesit_privacy.queries import Query
+from kesit_privacy.study import Study
+from kesit_server.assessment import Assessment, assess, evaluation_query
+from kesit_server.choice import MOST_DRAWS, Choice, choose
+from kesit_server.codebook import from_marginals, learn
+from kesit_server.federation import Federation, NoisySum
+from kesit_server.lloyd import Step, cluster, cluster_query, round_centres, shrunk_step
+from kesit_server.redraws import redraw
+from kesit_server.synopsis import Synopsis, from_grid
 
 RESTARTS = 20
-LLOYD_STEPS = ("lloyd-1", "lloyd-2")
-LLOYD_COUNT_SHARE = 10
-RADIUS_QUANTILE = 0.6
-
-
-NOTES = (
-    "size: customers nearest to the segment's centre before the last step; size_95 is the noise on"
-    " that count alone (95 %), not how far the last step moved the centre",
-    "centre: a typical customer, not an average of all: customers far from it count as if they were"
-    " nearer (clipping), money on a signed-log scale is averaged on that scale, and a missing"
-    " number counts as the feature's overall mean",
-)
-"""How to read what `describe` gives; part of every result."""
+COUNT_SHARE = 10
+RADIUS_QUANTILE, WIDE_QUANTILE = 0.6, 0.9
+WIDE_SNR = 100.0
+"""From this signal-to-noise on, clipping costs more (it pulls centres inwards) than it saves."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +38,13 @@ class Segmentation:
 
     Attributes:
         centres: (k, dimensions) in grid steps.
-        sizes: (k,) noisy numbers of customers, counted around the centres before the last step;
-            size_sigma is their noise's standard deviation.
+        sizes: (k,) noisy numbers of customers; size_sigma is their noise's standard deviation.
         fill: where a missing number stands, for each feature.
         min_size: the study's threshold of what a released segment must hold.
+        synopsis: the synthetic customers on which the segments were found.
+        assessment: how well the centres fit; None if failed attempts ate its budget: sizes are then
+            those around the centres before the last step.
+        choice: why there are k segments, if the study left it open.
     """
 
     space: Embedding
@@ -55,6 +53,9 @@ class Segmentation:
     size_sigma: float
     fill: tuple[int, ...]
     min_size: int
+    synopsis: Synopsis
+    assessment: Assessment | None = None
+    choice: Choice | None = None
 
     def assign(self, codes: CodeArray) -> IntArray:
         """The nearest segment of each row, shape (n,). Runs where the rows are."""
@@ -65,97 +66,89 @@ class Segmentation:
             labels[start : start + 4096] = (norms - 2 * rows @ self.centres.T).argmin(axis=1)
         return labels
 
-    def describe(self) -> list[dict[str, object]]:
-        """Each segment as plain values: size, its noise, and the centre in customers' own units.
-
-        A segment whose noisy size is below `min_size` is marked `too_small`, one whose size is not
-        above its noise `uncertain`.
-        """
-        return [
-            {
-                "segment": index + 1,
-                "size": round(float(max(size, 0))),
-                "size_95": round(1.96 * self.size_sigma),
-                "too_small": bool(size < self.min_size),
-                "uncertain": bool(size <= 1.96 * self.size_sigma),
-                "centre": self._in_own_units(centre),
-            }
-            for index, (size, centre) in enumerate(zip(self.sizes, self.centres, strict=True))
-        ]
-
-    def _in_own_units(self, centre: FloatArray) -> dict[str, object]:
-        values: dict[str, object] = {}
-        offsets = self.space.offsets
-        for feature, start, stop in zip(self.space.features, offsets, offsets[1:], strict=False):
-            if isinstance(feature, Categorical):
-                names = [*feature.levels, "(unknown)", "(missing)"]
-                shares = centre[start:stop] / ONE_HOT
-                values[feature.name] = {
-                    name: round(float(share), 3)
-                    for name, share in zip(names, shares, strict=True)
-                    if share >= 0.01
-                }
-            else:
-                values[feature.name] = float(f"{feature.decode(float(centre[start])):.5g}")
-        return values
-
 
 def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
     """Run the study's segmentation over a federation whose hello is done.
 
-    If failed attempts ate the budget of the last step, the step before it stands.
+    If failed attempts ate the budget of a late step, the steps before it stand.
 
     Args:
-        rng: for restarts and synthetic points; it touches released values only.
+        rng: for restarts and synthetic customers; it touches released values only.
 
     Raises:
         BudgetError: too little is left for an earlier step.
         FederationError: too few members are left.
     """
-    space = Embedding.of(federation.study)
+    study = federation.study
+    space = Embedding.of(study)
     grid = recipes.uses_grid(space)
     synopsis = from_grid(federation, space) if grid else from_marginals(federation, space, rng)
-    k = federation.study.segmentation.k
-    centres = cluster(synopsis.points, synopsis.weights, k, rng, RESTARTS)
-    sizes, size_sigma = np.zeros(k), math.inf
-    for step in LLOYD_STEPS:
-        query = lloyd_query(space, centres, synopsis)
-        try:
-            moved = shrunk_step(query, federation.sum(step, query))
-        except BudgetError as error:
-            if step == LLOYD_STEPS[0]:
-                raise
-            federation.note(f"{step} is left out. {error.cause}")
-            break
-        centres, sizes, size_sigma = moved.centres, moved.counts, moved.count_sigma
-    if not federation.noisy:
-        size_sigma = 0.0
+    choice = _choose(study, synopsis, rng)
+    k = study.segmentation.k if choice is None else choice.k
+    start = cluster(synopsis.points, synopsis.weights, k, rng, RESTARTS)
+    centres, synopsis, counted = _rounds(federation, synopsis, start)
+    assessment = _assessed(federation, synopsis, centres)
+    if assessment is not None:
+        sizes, sigma = assessment.sizes, assessment.size_sigma
+    elif counted is not None:
+        sizes, sigma = counted.counts, counted.count_sigma if federation.noisy else 0.0
+    else:
+        raise BudgetError(
+            "Failed attempts left nothing for a count of the segments.",
+            remedy="Wait until all members are reachable, then agree on a new study.",
+        )
     order = np.argsort(-sizes, kind="stable")
     return Segmentation(
         space,
         centres[order],
         sizes[order],
-        size_sigma,
+        sigma,
         synopsis.fill,
-        federation.study.thresholds.min_segment_size,
+        study.thresholds.min_segment_size,
+        synopsis,
+        assessment,
+        choice,
     )
 
 
-def lloyd_query(space: Embedding, centres: FloatArray, synopsis: Synopsis) -> ClusterSums:
-    """One Lloyd step around `centres`, with one radius: a quantile of the synopsis' distances."""
-    rounded = round_centres(centres, space)
-    distances = np.sqrt(
-        ((synopsis.points[:, None, :] - rounded[None]) ** 2).sum(axis=2).min(axis=1)
+def _choose(study: Study, synopsis: Synopsis, rng: np.random.Generator) -> Choice | None:
+    smallest = study.segmentation.smallest_k
+    if smallest is None:
+        return None
+    return choose(
+        synopsis, redraw(synopsis, rng, MOST_DRAWS), range(smallest, study.segmentation.k + 1), rng
     )
-    order = np.argsort(distances)
-    mass = np.cumsum(synopsis.weights[order])
-    place = int(np.searchsorted(mass, RADIUS_QUANTILE * mass[-1]))
-    radius = max(1, math.ceil(distances[order][place]))
-    return ClusterSums(
-        space,
-        tuple(tuple(int(x) for x in centre) for centre in rounded),
-        (radius,) * len(rounded),
-        synopsis.fill,
-        LLOYD_COUNT_SHARE,
-        SCALE_BITS,
-    )
+
+
+def _rounds(
+    federation: Federation, synopsis: Synopsis, centres: FloatArray
+) -> tuple[FloatArray, Synopsis, Step | None]:
+    """The plan's Lloyd sums: centres, the synopsis with what they taught, the last step made."""
+    wide = recipes.signal_to_noise(federation.study) >= WIDE_SNR
+    quantile = WIDE_QUANTILE if wide else RADIUS_QUANTILE
+    moved = None
+    for step in recipes.rounds(federation.study):
+        query = cluster_query(synopsis, centres, quantile, COUNT_SHARE)
+        opened = _afforded(federation, step, query)
+        if opened is None:
+            break
+        moved = shrunk_step(query, opened)
+        centres = moved.centres
+        if not recipes.uses_grid(synopsis.space):
+            synopsis = learn(synopsis, query, opened)
+    return round_centres(centres, synopsis.space), synopsis, moved
+
+
+def _assessed(federation: Federation, synopsis: Synopsis, centres: FloatArray) -> Assessment | None:
+    query = evaluation_query(synopsis.space, centres, synopsis)
+    opened = _afforded(federation, recipes.EVALUATION.step, query)
+    return None if opened is None else assess(query, opened, noisy=federation.noisy)
+
+
+def _afforded(federation: Federation, step: str, query: Query) -> NoisySum | None:
+    """The step's sum; None, and a note, if failed attempts left too little for it."""
+    try:
+        return federation.sum(step, query)
+    except BudgetError as error:
+        federation.note(f"{step} is left out. {error.cause}")
+        return None

@@ -1,124 +1,122 @@
-"""A private synopsis: weighted points that stand for the customers, made of noisy sums alone."""
+"""A private synopsis: weighted synthetic customers, made of noisy sums alone.
+
+Everything made from it is post-processing and costs nothing: radii, the choice of k, hierarchies,
+the picture of how stable a segment is. Up to three numeric features start from one joint noisy
+grid (here); more, or any categorical one, from noisy marginals and levels of a codebook, which a
+maximum-entropy fit brings together (`codebook`).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from kesit_privacy.embedding import ONE_HOT, Embedding
-from kesit_privacy.features import GRID, Categorical, FloatArray
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import GRID, MISSING_NUMERIC, CodeArray, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
-from kesit_privacy.queries import ClusterSums, Grid, Marginals
-from kesit_server.federation import Federation
-from kesit_server.lloyd import cluster, round_centres, shrunk_step
+from kesit_privacy.queries import Grid, Query
+from kesit_server.federation import Federation, NoisySum
 
-MARGINAL_BINS = 32
-SYNTHETIC_POINTS = 4000
 MAX_GRID_CELLS = 3000
-MAX_CODEBOOK = 250
-CODEBOOK_COUNT_SHARE = 30
+
+
+@dataclass(frozen=True)
+class Released:
+    """A query and the noisy sum that answered it, in natural units."""
+
+    query: Query
+    values: FloatArray
+    sigma: float
+
+    @classmethod
+    def of(cls, query: Query, opened: NoisySum) -> Released:
+        """What `opened` released."""
+        return cls(query, opened.values, opened.sigma)
+
+    def redrawn(self, rng: np.random.Generator) -> Released:
+        """With fresh noise of the same σ on top."""
+        return replace(self, values=self.values + rng.normal(0, self.sigma, len(self.values)))
 
 
 @dataclass(frozen=True)
 class Synopsis:
-    """Points (m, dimensions) in grid steps, their weights (m,), and where missing numbers stand."""
+    """Synthetic customers that stand for the real ones.
 
-    points: FloatArray
+    Attributes:
+        codes: (m, features of the study), as a client codes its rows.
+        weights: (m,) noisy numbers of customers, each above 0.
+        fill: where a missing number stands, for each feature of the embedding.
+        released: every sum that the synopsis was made of.
+        rebuild: the synopsis that other values of the same sums would have given.
+    """
+
+    space: Embedding
+    codes: CodeArray
     weights: FloatArray
     fill: tuple[int, ...]
+    released: tuple[Released, ...]
+    rebuild: Callable[[tuple[Released, ...]], Synopsis]
+
+    @cached_property
+    def points(self) -> FloatArray:
+        """Coordinates of the synthetic customers, shape (m, dimensions), in grid steps."""
+        return self.space.expand(self.codes, self.fill)
+
+    def redrawn(self, rng: np.random.Generator) -> Synopsis:
+        """The synopsis that the same sums with fresh noise on top would have given.
+
+        A parametric bootstrap: what differs between redrawn synopses, the noise decides.
+        """
+        return self.rebuild(tuple(released.redrawn(rng) for released in self.released))
 
 
 def from_grid(federation: Federation, space: Embedding) -> Synopsis:
-    """Cell centres of one joint noisy histogram, each with its count less one σ (floored at 0).
-
-    A missing value has a cell of its own on each axis; it stands at the feature's noisy mean.
-    """
-    dimensions = len(space.features)
+    """One synthetic customer for each cell of a joint noisy histogram, with the cell's count."""
     sigma = federation.noise_ahead("grid", 1.0)
     customers = federation.study.declared_customers
     cells = min(MAX_GRID_CELLS, max(8.0, 1.2 * customers / sigma))
-    bins = (max(2, math.floor(cells ** (1 / dimensions))),) * dimensions
-    query = Grid(space, bins, SCALE_BITS)
-    opened = federation.sum("grid", query)
-    counts = np.maximum(opened.values - opened.sigma, 0).reshape(query.shape)
+    dimensions = len(space.features)
+    query = Grid(space, (max(2, math.floor(cells ** (1 / dimensions))),) * dimensions, SCALE_BITS)
+    features = len(federation.study.features)
+    return _of_cells(query, features, (Released.of(query, federation.sum("grid", query)),))
+
+
+def _of_cells(query: Grid, features: int, released: tuple[Released, ...]) -> Synopsis:
+    """Cells in their middles, with their counts less 1σ (floored at 0).
+
+    A missing value has a cell of its own on each axis; it stands at the feature's noisy mean.
+    """
+    (grid,) = released
+    space = query.space
+    counts = np.maximum(grid.values - grid.sigma, 0)
+    if not counts.any():  # nothing rose above the noise: every cell counts alike
+        counts = np.ones(query.length)
+    joint = counts.reshape(query.shape)
     fill, axes = [], []
-    for axis, width in enumerate(bins):
-        middles = (np.arange(width) + 0.5) * GRID / width
-        others = tuple(other for other in range(dimensions) if other != axis)
-        mean = _mean(middles, counts.sum(axis=others)[:width])
-        fill.append(round(mean))
-        axes.append(np.append(middles, mean))
-    points = np.stack([mesh.ravel() for mesh in np.meshgrid(*axes, indexing="ij")], axis=1)
-    return _kept(points, counts.ravel(), tuple(fill))
-
-
-def from_marginals(federation: Federation, space: Embedding, rng: np.random.Generator) -> Synopsis:
-    """A codebook around points drawn from noisy marginals, moved and weighed by one noisy sum."""
-    points, fill = _draw(federation, space, rng)
-    sigma = federation.noise_ahead("cells", 1.0)
-    customers = federation.study.declared_customers
-    wanted = 0.6 * customers / (sigma * math.sqrt(space.dimensions))
-    size = round(np.clip(wanted, federation.study.segmentation.k, MAX_CODEBOOK))
-    codebook = round_centres(cluster(points, np.ones(len(points)), size, rng, restarts=1), space)
-    nearest = np.sqrt(((points[:, None, :] - codebook[None]) ** 2).sum(axis=2).min(axis=1))
-    radius = max(1, math.ceil(np.quantile(nearest, 0.9)))
-    query = ClusterSums(
+    for axis, width in enumerate(query.bins):
+        middles = np.rint((np.arange(width) + 0.5) * GRID / width)
+        others = tuple(other for other in range(len(query.bins)) if other != axis)
+        fill.append(mean_position(middles, joint.sum(axis=others)[:width]))
+        axes.append(np.append(middles, MISSING_NUMERIC))
+    codes = np.zeros((query.length, features), dtype=np.int16)
+    for column, mesh in zip(space.columns, np.meshgrid(*axes, indexing="ij"), strict=True):
+        codes[:, column] = mesh.ravel()
+    alive = counts > 0
+    return Synopsis(
         space,
-        tuple(tuple(int(x) for x in centre) for centre in codebook),
-        (radius,) * len(codebook),
-        fill,
-        CODEBOOK_COUNT_SHARE,
-        SCALE_BITS,
+        codes[alive],
+        counts[alive],
+        tuple(fill),
+        released,
+        lambda other: _of_cells(query, features, other),
     )
-    moved = shrunk_step(query, federation.sum("cells", query))
-    alive = moved.counts >= 2 * moved.count_sigma
-    return _kept(moved.centres[alive], moved.counts[alive], fill)
 
 
-def _draw(
-    federation: Federation, space: Embedding, rng: np.random.Generator
-) -> tuple[FloatArray, tuple[int, ...]]:
-    """Points with independent coordinates, from noisy marginals with cells under 2σ zeroed."""
-    query = Marginals(space, MARGINAL_BINS, SCALE_BITS)
-    opened = federation.sum("marginals", query)
-    ends = np.cumsum(query.sizes)[:-1]
-    points = np.zeros((SYNTHETIC_POINTS, space.dimensions))
-    fill = []
-    for feature, offset, counts in zip(
-        space.features, space.offsets, np.split(opened.values, ends), strict=False
-    ):
-        counts = np.where(counts < 2 * opened.sigma, 0, counts)
-        if isinstance(feature, Categorical):
-            shares = (
-                counts / counts.sum() if counts.any() else np.full(len(counts), 1 / len(counts))
-            )
-            drawn = rng.choice(len(counts), SYNTHETIC_POINTS, p=shares)
-            points[np.arange(SYNTHETIC_POINTS), offset + drawn] = ONE_HOT
-            fill.append(0)
-            continue
-        inside, missing = counts[:-1], counts[-1]
-        middles = (np.arange(MARGINAL_BINS) + 0.5) * GRID / MARGINAL_BINS
-        mean = _mean(middles, inside)
-        fill.append(round(mean))
-        shares = np.append(inside, missing)
-        shares = shares / shares.sum() if shares.any() else np.full(len(shares), 1 / len(shares))
-        drawn = rng.choice(len(shares), SYNTHETIC_POINTS, p=shares)
-        jitter = (rng.random(SYNTHETIC_POINTS) - 0.5) * GRID / MARGINAL_BINS
-        at_cell = np.append(middles, mean)[drawn]
-        points[:, offset] = at_cell + np.where(drawn < MARGINAL_BINS, jitter, 0)
-    return points, tuple(fill)
-
-
-def _mean(middles: FloatArray, counts: FloatArray) -> float:
-    """Mean position of a noisy histogram; the middle of the range if nothing is above the noise."""
+def mean_position(middles: FloatArray, counts: FloatArray) -> int:
+    """Mean of a histogram, in grid steps; the middle of the range if nothing is above the noise."""
     total = float(counts.sum())
-    return float((middles * counts).sum() / total) if total > 0 else GRID / 2
-
-
-def _kept(points: FloatArray, weights: FloatArray, fill: tuple[int, ...]) -> Synopsis:
-    if not (weights > 0).any():  # nothing rose above the noise: every point counts alike
-        weights = np.ones(len(points))
-    alive = weights > 0
-    return Synopsis(points[alive], weights[alive], fill)
+    return round(float((middles * counts).sum()) / total) if total > 0 else GRID // 2

@@ -8,12 +8,12 @@ what a study releases.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray, Numeric
 from kesit_server.segmentation import Segmentation
 
 MAX_FIT_ROWS = 100_000
@@ -63,8 +63,30 @@ class Evaluation:
         return {**asdict(self), "sampled": self.sampled}
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """scikit-learn's KMeans(k, n_init=10) on the pooled rows, without privacy.
+
+    Attributes:
+        centres: (k, dimensions) in units of a feature's public range.
+        fill: for each feature, where a missing number stands (0 .. GRID), in all that is compared.
+        inertia, adjusted_rand, fitted_rows: as in `Evaluation`.
+    """
+
+    centres: FloatArray
+    fill: tuple[int, ...]
+    inertia: float
+    adjusted_rand: float | None
+    fitted_rows: int
+
+
 def evaluate(
-    segments: Segmentation, codes: CodeArray, labels: IntArray | None = None, *, seed: int = 0
+    segments: Segmentation,
+    codes: CodeArray,
+    labels: IntArray | None = None,
+    *,
+    seed: int = 0,
+    pooled: Pooled | None = None,
 ) -> Evaluation:
     """Compare a federated segmentation with scikit-learn's on the pooled rows.
 
@@ -72,54 +94,89 @@ def evaluate(
         codes: (customers, features of the study), the rows of all clients.
         labels: (customers,) true classes, if the data set has any.
         seed: of KMeans and of the sample.
+        pooled: what to compare with, if it is there already (`fit_pooled` with the same codes,
+            labels and k); both sides then see missing numbers at `pooled.fill`. Otherwise KMeans is
+            fitted, and missing numbers stand where the segmentation put them.
     """
-    pooled = _fit_pooled(segments, codes, seed)
-    inertia, nearest = _assess(segments, segments.centres / GRID, codes)
-    inertia_pooled, nearest_pooled = _assess(segments, pooled, codes)
+    if pooled is None:
+        k = len(segments.centres)
+        pooled = fit_pooled(segments.space, segments.fill, codes, k, labels, seed=seed)
+    inertia, agreement = assess(segments.space, pooled.fill, segments.centres / GRID, codes, labels)
     return Evaluation(
         rows=len(codes),
         inertia=inertia,
-        inertia_pooled=inertia_pooled,
-        ratio=inertia / inertia_pooled if inertia_pooled > ROUNDING * len(codes) else None,
-        adjusted_rand=_adjusted_rand(labels, nearest),
-        adjusted_rand_pooled=_adjusted_rand(labels, nearest_pooled),
-        fitted_rows=min(len(codes), MAX_FIT_ROWS),
+        inertia_pooled=pooled.inertia,
+        ratio=ratio_of(inertia, pooled.inertia, len(codes)),
+        adjusted_rand=agreement,
+        adjusted_rand_pooled=pooled.adjusted_rand,
+        fitted_rows=pooled.fitted_rows,
     )
 
 
-def _fit_pooled(segments: Segmentation, codes: CodeArray, seed: int) -> FloatArray:
+def fit_pooled(
+    space: Embedding,
+    fill: tuple[int, ...],
+    codes: CodeArray,
+    k: int,
+    labels: IntArray | None = None,
+    *,
+    seed: int = 0,
+) -> Pooled:
+    """Fit scikit-learn's KMeans on the rows of all clients, and score it; see `evaluate`."""
     from sklearn.cluster import KMeans  # imported on first use: it takes a second
     from sklearn.exceptions import ConvergenceWarning
 
+    seen = codes
     if len(codes) > MAX_FIT_ROWS:
         chosen = np.random.default_rng(seed).choice(len(codes), MAX_FIT_ROWS, replace=False)
-        codes = codes[np.sort(chosen)]
-    rows = segments.space.expand(codes, segments.fill) / GRID
-    model = KMeans(len(segments.centres), n_init=RESTARTS, random_state=seed % (1 << 31))
+        seen = codes[np.sort(chosen)]
+    model = KMeans(k, n_init=RESTARTS, random_state=seed % (1 << 31))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than k
-        model.fit(rows)
+        model.fit(space.expand(seen, fill) / GRID)
     centres: FloatArray = model.cluster_centers_
-    return centres
+    return Pooled(centres, fill, *assess(space, fill, centres, codes, labels), len(seen))
 
 
-def _assess(
-    segments: Segmentation, centres: FloatArray, codes: CodeArray
-) -> tuple[float, IntArray]:
-    """Inertia over all rows, and the nearest centre of each."""
+def assess(
+    space: Embedding,
+    fill: tuple[int, ...],
+    centres: FloatArray,
+    codes: CodeArray,
+    labels: IntArray | None = None,
+) -> tuple[float, float | None]:
+    """Inertia of centres over all rows, and agreement with the labels if there are any.
+
+    Args:
+        fill: for each feature, where a missing number stands (0 .. GRID).
+        centres: (k, dimensions) in units of a feature's public range.
+    """
     norms = (centres**2).sum(axis=1)
     total, nearest = 0.0, np.empty(len(codes), dtype=np.int64)
-    for start, rows in _expanded(segments, codes):
+    for start in range(0, len(codes), CHUNK):
+        rows = space.expand(codes[start : start + CHUNK], fill) / GRID
         scores = norms - 2 * rows @ centres.T
         nearest[start : start + len(rows)] = scores.argmin(axis=1)
         total += float(scores.min(axis=1).sum() + (rows**2).sum())
-    return total, nearest
+    return total, _adjusted_rand(labels, nearest)
 
 
-def _expanded(segments: Segmentation, codes: CodeArray) -> Iterator[tuple[int, FloatArray]]:
-    """Chunks of rows as coordinates in units of a feature's public range, with their start."""
-    for start in range(0, len(codes), CHUNK):
-        yield start, segments.space.expand(codes[start : start + CHUNK], segments.fill) / GRID
+def ratio_of(inertia: float, inertia_pooled: float, rows: int) -> float | None:
+    """The first over the second; None if the second is no distance but rounding."""
+    return inertia / inertia_pooled if inertia_pooled > ROUNDING * rows else None
+
+
+def mean_fill(space: Embedding, codes: CodeArray) -> tuple[int, ...]:
+    """For each feature the mean position of its present numbers, where missing ones may stand.
+
+    No member could know it without paying; researchers compare all methods on the same rows.
+    """
+    fill = []
+    for feature, column in zip(space.features, space.columns, strict=True):
+        present = codes[:, column][codes[:, column] >= 0]
+        known = isinstance(feature, Numeric) and len(present) > 0
+        fill.append(round(float(present.mean())) if known else 0)
+    return tuple(fill)
 
 
 def _adjusted_rand(labels: IntArray | None, found: IntArray) -> float | None:

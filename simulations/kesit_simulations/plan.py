@@ -33,6 +33,8 @@ class SimulationPlan:
         masks, serialise: mask sums; carry messages through Flower's serialisation.
         silence: chance that a client misses a message.
         min_customers: a client with fewer is an error.
+        backend: `in-process`, or `ray`, Flower's own engine (extra `simulation`); the results are
+            the same.
     """
 
     data: Name
@@ -47,6 +49,7 @@ class SimulationPlan:
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     silence: Annotated[float, Field(ge=0, lt=1)] = 0.0
     min_customers: Annotated[int, Field(ge=1)] = 1
+    backend: Literal["in-process", "ray"] = "in-process"
 
 
 def read_plan(tables: dict[str, Any]) -> SimulationPlan:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ import polars as pl
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
 from flwr.app import Context, RecordDict  # isort: skip
+from flwr.serverapp import ServerApp  # isort: skip
 
 from kesit_client.app import make_app as make_client_app
-from kesit_client.cache import ArrayRows, Rows
 from kesit_client.coding import check, encode
 from kesit_client.errors import DataError, Problem
 from kesit_client.node import Node
-from kesit_client.policy import Lifetime, Policy
 from kesit_client.sources import FileSource
 from kesit_client.store import Store
 from kesit_privacy import recipes
@@ -28,18 +28,17 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.identity import Identity
-from kesit_privacy.noise import NoiseSource, NoNoise, SecureNoise, SeededNoise
 from kesit_privacy.study import Study
 from kesit_server.app import Coordination, result_files
 from kesit_server.app import make_app as make_server_app
 from kesit_server.courier import Patience
 from kesit_server.federation import Federation
+from kesit_server.portrait import Portrait, portray
 from kesit_server.segmentation import Segmentation
-from kesit_simulations import datasets
+from kesit_simulations import datasets, ray_backend
 from kesit_simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
+from kesit_simulations.members import Members, derived_identity, misses
 from kesit_simulations.plan import SimulationPlan, divide
-
-LIFETIME_EPSILON = 100.0
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,43 @@ class Customers:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A simulation's customers, read, checked and coded, before they are divided.
+
+    Attributes:
+        frame: (customers, columns) as they were read; codes: (customers, features).
+        labels: (customers,) true labels, if the data set has any, and their column.
+    """
+
+    frame: pl.DataFrame
+    codes: CodeArray
+    labels: IntArray | None = None
+    label_column: str | None = None
+
+
+@dataclass(frozen=True)
 class SimulationResult:
-    """What a simulated study gave: segments, the files of its result folder, and its cost."""
+    """What a simulated study gave, and how long it took.
+
+    Attributes:
+        seed: of the portrait's redraws; identity: the simulated server's key.
+    """
 
     segments: Segmentation
-    files: dict[str, bytes]
     federation: Federation
+    identity: Identity
+    seed: int
     seconds: float
+
+    @cached_property
+    def portrait(self) -> Portrait:
+        """Cards and all that is told of the segments. Takes seconds, so it waits to be asked."""
+        return portray(self.segments, np.random.default_rng([self.seed, 4]))
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The files of the result folder."""
+        return result_files(self.federation, self.portrait, self.identity)
 
 
 @dataclass(frozen=True)
@@ -80,16 +109,25 @@ def load_customers(study: Study, plan: SimulationPlan, base: Path = Path()) -> C
     Raises:
         KesitError: the data do not fit the study; the error says where and what would help.
     """
+    table = load_table(study, plan, base)
+    check_distinct(study, table.codes)
+    return divide_table(study, plan, table)
+
+
+def load_table(study: Study, plan: SimulationPlan, base: Path = Path()) -> Table:
+    """Read, check and code a simulation's data; see `load_customers`.
+
+    What is checked is what all divisions and all numbers of segments share.
+    """
     if plan.data in datasets.names():
         dataset = datasets.load(plan.data)
-        frame, id_column, label_column = dataset.frame, dataset.id_column, dataset.label_column
-    else:
-        id_column, label_column = _id_column(plan), None
-        source = FileSource(base / plan.data, id_column)
-        extra = [plan.column] if plan.column else []
-        names = [feature.name for feature in study.features]
-        frame = source.read([*names, *(name for name in extra if name not in names)])
-    return code_customers(study, plan, frame, id_column, label_column)
+        return _code(study, plan, dataset.frame, dataset.id_column, dataset.label_column)
+    id_column = _id_column(plan)
+    source = FileSource(base / plan.data, id_column)
+    extra = [plan.column] if plan.column else []
+    names = [feature.name for feature in study.features]
+    frame = source.read([*names, *(name for name in extra if name not in names)])
+    return _code(study, plan, frame, id_column, None)
 
 
 def code_customers(
@@ -104,6 +142,35 @@ def code_customers(
     Raises:
         KesitError: the table does not fit the study; the error says where and what would help.
     """
+    table = _code(study, plan, frame, id_column, label_column)
+    check_distinct(study, table.codes)
+    return divide_table(study, plan, table)
+
+
+def divide_table(study: Study, plan: SimulationPlan, table: Table) -> Customers:
+    """The table's customers, divided among clients as the plan says.
+
+    Raises:
+        KesitError: they cannot be divided so, or among too few clients for the study.
+    """
+    parts = divide(plan, table.frame, table.label_column)
+    if len(parts) < study.roster.min_size:
+        raise StudyError(
+            "simulation.clients",
+            f"{len(parts)} clients are fewer than the study's roster.min_size of"
+            f" {study.roster.min_size}.",
+            remedy="Simulate more clients, or agree on a smaller roster.min_size.",
+        )
+    return Customers(table.codes, tuple(parts), table.labels)
+
+
+def _code(
+    study: Study,
+    plan: SimulationPlan,
+    frame: pl.DataFrame,
+    id_column: str,
+    label_column: str | None,
+) -> Table:
     absent = [feature for feature in study.features if feature.name not in frame.columns]
     if absent:
         raise DataError(
@@ -120,19 +187,10 @@ def code_customers(
     if problems:
         raise DataError(problems)
     codes = encode(frame, study, id_column)
-    check_distinct(study, codes)
     labels = None
     if label_column is not None:
         labels = np.unique(frame[label_column].to_numpy(), return_inverse=True)[1].astype(np.int64)
-    parts = divide(plan, frame, label_column)
-    if len(parts) < study.roster.min_size:
-        raise StudyError(
-            "simulation.clients",
-            f"{len(parts)} clients are fewer than the study's roster.min_size of"
-            f" {study.roster.min_size}.",
-            remedy="Simulate more clients, or agree on a smaller roster.min_size.",
-        )
-    return Customers(codes, tuple(parts), labels)
+    return Table(frame, codes, labels, label_column)
 
 
 def _id_column(plan: SimulationPlan) -> str:
@@ -146,13 +204,22 @@ def _id_column(plan: SimulationPlan) -> str:
     return plan.id_column
 
 
-def check_distinct(study: Study, codes: CodeArray) -> None:
+def count_distinct(study: Study, codes: CodeArray) -> int:
+    """Number of customers that the study's segmentation can tell apart."""
+    return len(np.unique(codes[:, list(Embedding.of(study).columns)], axis=0))
+
+
+def check_distinct(study: Study, codes: CodeArray, distinct: int | None = None) -> None:
     """Refuse a k that the data cannot fill.
+
+    Args:
+        distinct: `count_distinct` of these, if it is known.
 
     Raises:
         DataError: fewer distinct customers than segments.
     """
-    distinct = len(np.unique(codes[:, list(Embedding.of(study).columns)], axis=0))
+    if distinct is None:
+        distinct = count_distinct(study, codes)
     if distinct < study.segmentation.k:
         raise DataError(
             [
@@ -169,89 +236,68 @@ def check_distinct(study: Study, codes: CodeArray) -> None:
 def simulate(
     study: Study, plan: SimulationPlan, customers: Customers, watcher: Watcher | None = None
 ) -> SimulationResult:
-    """Run the study once.
+    """Run the study once, on the engine that the plan names.
 
     Raises:
-        KesitError: the budget is too small, or too few clients answer.
+        KesitError: the budget is too small, too few clients answer, or Ray is to run and cannot.
     """
     watcher = watcher or Watcher()
     recipes.check_budget(study)
     started = time.perf_counter()
-    server = _identity(plan.seed, "server", 0)
-    nodes = make_nodes(study, plan, customers, server.public)
-    ids = [SERVER_NODE + 1 + place for place in range(len(nodes))]
-    chance = np.random.default_rng([plan.seed, 2])
-    grid = InProcessGrid(
-        make_client_app(lambda context: nodes[int(str(context.node_config["partition-id"]))]),
-        ids,
-        serialise=plan.serialise,
-        silent=lambda node, kind: plan.silence > 0 and chance.random() < plan.silence,
-    )
+    server = derived_identity(plan.seed, "server", 0)
     outcome: list[tuple[Federation, Segmentation]] = []
     coordination = Coordination(
         study=study,
         identity=server,
         finish=lambda federation, segments: outcome.append((federation, segments)),
-        patience=Patience(seconds=0, asks=1),
+        patience=ray_backend.PATIENCE if plan.backend == "ray" else Patience(seconds=0, asks=1),
         simulated=True,
         seed=plan.seed,
         on_event=watcher.on_event,
         on_reply=watcher.on_reply,
     )
     app = make_server_app(lambda context: coordination)
-    app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
-    for node in nodes:
-        node.store.close()
+    if plan.backend == "ray":
+        watcher.on_event("Ray is starting")
+        rows = [customers.codes[part] for part in customers.parts]
+        ray_backend.run(app, study, plan, server.public, rows, watcher.on_event)
+    else:
+        _run_in_process(app, study, plan, customers, server.public)
     federation, segments = outcome[0]
-    files = result_files(federation, segments, server)
-    return SimulationResult(segments, files, federation, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return SimulationResult(segments, federation, server, plan.seed, seconds)
+
+
+def _run_in_process(
+    app: ServerApp, study: Study, plan: SimulationPlan, customers: Customers, server: str
+) -> None:
+    nodes = make_nodes(study, plan, customers, server)
+    messages = [itertools.count() for _ in nodes]
+
+    def silent(node: int, kind: str) -> bool:
+        place = node - SERVER_NODE - 1
+        return misses(plan, place, next(messages[place]))
+
+    grid = InProcessGrid(
+        make_client_app(lambda context: nodes[int(str(context.node_config["partition-id"]))]),
+        [SERVER_NODE + 1 + place for place in range(len(nodes))],
+        serialise=plan.serialise,
+        silent=silent,
+    )
+    try:
+        app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+    finally:
+        for node in nodes:
+            node.store.close()
 
 
 def make_nodes(study: Study, plan: SimulationPlan, customers: Customers, server: str) -> list[Node]:
-    """The clients of a simulation: identities, policies and books of their own, data by parts."""
-    identities = [_identity(plan.seed, "client", place) for place in range(len(customers.parts))]
-    policy = _policy(study, plan, server, [identity.public for identity in identities])
-    nodes = []
-    for place, (identity, part) in enumerate(zip(identities, customers.parts, strict=True)):
-        node = Node(
-            identity=identity,
-            policy=policy,
-            store=Store.in_memory(),
-            studies={},
-            rows=_rows(customers.codes[part]),
-            noise=_noise(plan, place),
-            masked=plan.masks,
-            simulated=True,
-        )
+    """The clients of a simulation, with books in memory and the study approved."""
+    members = Members.of(study, plan, len(customers.parts), server)
+    nodes = [
+        members.node(place, customers.codes[part], Store.in_memory())
+        for place, part in enumerate(customers.parts)
+    ]
+    for node in nodes:
         node.approve(study)
-        nodes.append(node)
     return nodes
-
-
-def _policy(study: Study, plan: SimulationPlan, server: str, identities: Sequence[str]) -> Policy:
-    return Policy(
-        purposes=(study.purpose,),
-        features=tuple(feature.name for feature in study.features),
-        queries=tuple(sorted({step.query for step in study.plan})),
-        min_roster=study.roster.min_size,
-        servers=(server,),
-        peers={f"client-{place + 1}": identity for place, identity in enumerate(identities)},
-        lifetime=Lifetime(LIFETIME_EPSILON, study.delta),
-        min_customers=plan.min_customers,
-    )
-
-
-def _rows(codes: CodeArray) -> Callable[[Study], Rows]:
-    rows = ArrayRows(codes)
-    return lambda study: rows
-
-
-def _noise(plan: SimulationPlan, place: int) -> NoiseSource:
-    if plan.noise == "secure":
-        return SecureNoise()
-    return SeededNoise(plan.seed, 3, place) if plan.noise == "seeded" else NoNoise()
-
-
-def _identity(seed: int, role: str, place: int) -> Identity:
-    """A repeatable key. It protects nothing: simulated hellos are refused by real nodes."""
-    return Identity.from_seed(hashlib.sha256(f"{role}:{seed}:{place}".encode()).digest())

@@ -7,7 +7,6 @@ thresholds, and depends on the number of members but not on who holds which row)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,14 @@ from hypothesis import strategies as st
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, IntArray
 from kesit_privacy.instruction import SCALE_BITS
-from kesit_privacy.queries import ClusterSums, Query
+from kesit_privacy.queries import ClusterSums
 from kesit_privacy.study import Study
 from kesit_server import federation as federation_module
-from kesit_server.federation import NoisySum
 from kesit_server.segmentation import Segmentation, segment
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, simulate
 from kit import begin, instruct, mixed_study, opened, random_codes, small_study
+from stand_in import Pooled
 
 ROWS = 3000
 
@@ -49,26 +48,6 @@ STUDIES = {"grid": small_study(epsilon=3.0), "marginals": mixed_study(epsilon=3.
 CODES = {name: planted(study) for name, study in STUDIES.items()}
 
 
-@dataclass
-class Pooled:
-    """Stands in for a `Federation`: all rows in one place, sums without noise."""
-
-    study: Study
-    codes: CodeArray
-    sigmas: dict[str, float]
-    ahead: dict[str, float]
-    asked: list[str] = field(default_factory=list)
-    noisy = False
-
-    def noise_ahead(self, step: str, delta: float) -> float:
-        return self.ahead[step]
-
-    def sum(self, step: str, query: Query) -> NoisySum:
-        self.asked.append(step)
-        total = query.sum(self.codes, chunk=len(self.codes))
-        return NoisySum(step, total / 2.0**query.scale_bits, self.sigmas[step], 1, 1)
-
-
 def run(
     name: str, parts: tuple[IntArray, ...], monkeypatch: pytest.MonkeyPatch, **plan: Any
 ) -> tuple[Segmentation, Segmentation]:
@@ -86,7 +65,7 @@ def run(
     sigmas = {opened.step: opened.sigma for opened in result.federation.sums}
     pooled = Pooled(STUDIES[name], CODES[name], sigmas, ahead)
     expected = segment(pooled, np.random.default_rng(simulation.seed))  # type: ignore[arg-type]
-    assert pooled.asked == [step.step for step in STUDIES[name].plan]
+    assert pooled.steps == [step.step for step in STUDIES[name].plan]
     return result.segments, expected
 
 
@@ -148,7 +127,7 @@ def test_one_sum_is_the_pooled_one_for_any_partition(holders: list[int], seed: i
         rows = node.rows(session.study)
         object.__setattr__(rows, "array", session.codes[np.array(holders) == part])
     query = ClusterSums(space, centres, (3000,) * 5, fill, 30, SCALE_BITS)
-    order = instruct(session.study, session.transcript, "cells", query)
+    order = instruct(session.study, session.transcript, "cells-1", query)
     np.testing.assert_array_equal(opened(session.answers(order), order), query.sum(session.codes))
     marginals = opened(session.answers(session.order), session.order)
     np.testing.assert_array_equal(marginals, session.exact())

@@ -15,7 +15,7 @@ from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import GRID
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
-from kesit_privacy.queries import CATALOGUE, ClusterSums, bind
+from kesit_privacy.queries import CATALOGUE, ClusterSums, bind, evaluation
 from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.queries.clusters import EXACT, MAX_CENTRES
 from kesit_privacy.queries.histograms import MAX_BINS
@@ -45,6 +45,12 @@ VALID: dict[tuple[str, int], dict[str, Any]] = {
         "fill": [0] * 5,
         "count_share": 10,
     },
+    ("evaluation", 1): {
+        "centres": [[0] * 9, [GRID] * 9],
+        "fill": [0] * 5,
+        "reach": 1000,
+        "bins": 16,
+    },
 }
 BAD_LEAVES = (True, False, 1.0, "1", None, [], {}, [1], -1, 1 << 16, 1 << 70, float("nan"))
 BAD_WHOLES = (True, 1.5, "x", None, {}, [], [[]], [None], [[[0]]], 7.0, {"a": 1}, -1, 1 << 70)
@@ -68,17 +74,24 @@ def changed(value: Any, bad: tuple[Any, ...]) -> Iterator[Any]:
         yield from bad
 
 
+def one_more_centre(params: dict[str, Any]) -> dict[str, Any]:
+    return params | {"centres": [*params["centres"], params["centres"][-1]]}
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_parameters_of_the_wrong_type_size_or_range_are_refused(key: tuple[str, int]) -> None:
     assert isinstance(bind(MIXED, *key, VALID[key], SCALE_BITS), CATALOGUE[key])
     tried = 0
     for params in [*changed(VALID[key], BAD_LEAVES), *BAD_WHOLES, {}]:
+        if key == ("evaluation", 1) and params == one_more_centre(VALID[key]):
+            continue  # no other list must be as long
         with pytest.raises(ProtocolError):
             bind(MIXED, *key, params, SCALE_BITS)
         tried += 1
     assert tried > 20
 
 
+DIAMETER = math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2)
 RANGES: list[tuple[tuple[str, int], dict[str, Any], bool]] = [
     (("marginals", 1), {"bins": 2}, True),
     (("marginals", 1), {"bins": 1}, False),
@@ -92,8 +105,8 @@ RANGES: list[tuple[tuple[str, int], dict[str, Any], bool]] = [
     *(
         (("cluster-sums", 1), VALID["cluster-sums", 1] | change, good)
         for change, good in (
-            ({"radii": [math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2) + 1, 1]}, True),
-            ({"radii": [math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2) + 2, 1]}, False),
+            ({"radii": [DIAMETER + 1, 1]}, True),
+            ({"radii": [DIAMETER + 2, 1]}, False),
             ({"radii": [0, 1]}, False),
             ({"fill": [GRID] * 5}, True),
             ({"fill": [0, 0, 0, 0, GRID + 1]}, False),
@@ -107,6 +120,28 @@ RANGES: list[tuple[tuple[str, int], dict[str, Any], bool]] = [
             ({"centres": [], "radii": []}, False),
         )
     ),
+    *(
+        (("evaluation", 1), VALID["evaluation", 1] | change, good)
+        for change, good in (
+            ({"reach": 1}, True),
+            ({"reach": 0}, False),
+            ({"reach": DIAMETER + 1}, True),
+            ({"reach": DIAMETER + 2}, False),
+            ({"bins": 1}, True),
+            ({"bins": 0}, False),
+            ({"bins": evaluation.MAX_BINS}, True),
+            ({"bins": evaluation.MAX_BINS + 1}, False),
+            ({"fill": [GRID] * 5}, True),
+            ({"fill": [0, 0, 0, 0, GRID + 1]}, False),
+            ({"fill": [-1, 0, 0, 0, 0]}, False),
+            ({"centres": [[0] * 9, [0] * 8 + [GRID + 1]]}, False),
+            ({"centres": [[0] * 9] * 2}, True),  # they may coincide
+            ({"centres": [[0] * 9]}, False),  # a silhouette needs two
+            ({"centres": []}, False),
+            ({"centres": [[0] * 9] * MAX_CENTRES}, True),
+            ({"centres": [[0] * 9] * (MAX_CENTRES + 1)}, False),
+        )
+    ),
 ]
 
 
@@ -117,6 +152,14 @@ def test_the_ends_of_each_range(key: tuple[str, int], params: dict[str, Any], go
         return
     with pytest.raises(ProtocolError):
         bind(MIXED, *key, params, SCALE_BITS)
+
+
+def test_the_evaluation_s_smallest_part_is_fine_enough_or_refused() -> None:
+    """Rule 8: a customer counts at least 2^12 lattice units, in every part."""
+    key = ("evaluation", 1)
+    bind(MIXED, *key, VALID[key], 14)
+    with pytest.raises(ProtocolError, match="coarse"):
+        bind(MIXED, *key, VALID[key], 13)
 
 
 def test_a_lattice_too_coarse_for_the_radii_is_refused() -> None:

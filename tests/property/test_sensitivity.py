@@ -18,12 +18,20 @@ from hypothesis import strategies as st
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
-from kesit_privacy.queries import CATALOGUE, ClusterSums, Grid, Marginals, Query
+from kesit_privacy.queries import (
+    CATALOGUE,
+    ClusterSums,
+    Evaluation,
+    Grid,
+    Marginals,
+    Query,
+    evaluation,
+)
 from kesit_privacy.queries.base import CHUNK_NUMBERS
 from kesit_privacy.queries.histograms import MAX_BINS
 from kesit_privacy.study import Study
 from kit import small_study
-from query_cases import STUDIES, draw_codes, drawn, one
+from query_cases import COARSEST_EVALUATION, STUDIES, draw_codes, drawn, one
 
 KEYS = sorted(CATALOGUE)
 
@@ -62,6 +70,9 @@ def supremum_cases() -> Iterator[tuple[str, Study, Query, CodeArray]]:
                 "count_share": share,
             }
             yield "lists", lists, ClusterSums.bind(lists, params, SCALE_BITS), rows
+    for reach in (1, ONE_HOT, 2 * ONE_HOT):
+        params = {"centres": centres, "fill": [0, 0], "reach": reach, "bins": 5}
+        yield "lists", lists, Evaluation.bind(lists, params, SCALE_BITS), rows
     every = all_rows(number)
     assert len(every) == GRID + 2
     yield "marginals", number, Marginals(line, MAX_BINS, MIN_SCALE_BITS), every
@@ -69,6 +80,9 @@ def supremum_cases() -> Iterator[tuple[str, Study, Query, CodeArray]]:
     for share, radius in zip(SHARES, (1, 777, GRID), strict=True):
         params = {"centres": [[0], [9]], "radii": [radius] * 2, "fill": [5], "count_share": share}
         yield "number", number, ClusterSums.bind(number, params, SCALE_BITS), every
+    for reach, bits in ((1, COARSEST_EVALUATION), (777, SCALE_BITS), (GRID, MAX_SCALE_BITS)):
+        params = {"centres": [[0], [9], [9]], "fill": [5], "reach": reach, "bins": 16}
+        yield "number", number, Evaluation.bind(number, params, bits), every
 
 
 @pytest.mark.parametrize(
@@ -81,7 +95,7 @@ def test_no_row_at_all_exceeds_the_sensitivity(study: Study, query: Query, rows:
     norms = [norm_sq(one(query, row)) for row in rows]
     assert max(norms) <= query.delta_sq
     assert min(norms) > 0, "a customer counts somewhere"
-    if not isinstance(query, ClusterSums):
+    if isinstance(query, Grid | Marginals):
         assert set(norms) == {query.delta_sq}
 
 
@@ -107,6 +121,23 @@ def test_the_sensitivity_of_cluster_sums_is_almost_attained(radius: int, share: 
     assert 0.999 * query.delta_sq <= at_radius <= query.delta_sq
 
 
+@pytest.mark.parametrize("bits", [SCALE_BITS, MAX_SCALE_BITS])
+@pytest.mark.parametrize("reach", [1, 2, 20])
+def test_the_sensitivity_of_an_evaluation_is_almost_attained(reach: int, bits: int) -> None:
+    """By a row beyond the reach whose second centre is far: within 0.1 % of Δ²."""
+    study = STUDIES["two numbers"]
+    params = {"centres": [[0, 0], [GRID, GRID]], "fill": [0, 0], "reach": reach, "bins": 16}
+    query = Evaluation.bind(study, params, bits)
+    beyond = norm_sq(one(query, np.array([reach, 0], dtype=np.int16)))
+    assert 0.999 * query.delta_sq <= beyond <= query.delta_sq
+
+
+def test_the_parts_of_an_evaluation_are_all_of_its_sensitivity() -> None:
+    parts = (evaluation.SIZE, evaluation.INERTIA, evaluation.SILHOUETTE, evaluation.DISTANCE)
+    assert sum(parts) == 100
+    assert min(parts) > 0
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_every_corner_of_the_dictionary_has_an_answer(key: tuple[str, int]) -> None:
     """f is total: missing and unknown values, both ends of the grid, in every combination."""
@@ -130,6 +161,16 @@ def test_every_corner_of_the_dictionary_has_an_answer(key: tuple[str, int]) -> N
             },
             SCALE_BITS,
         ),
+        "evaluation": Evaluation.bind(
+            study,
+            {
+                "centres": [[GRID] * space.dimensions, [0] * space.dimensions],
+                "fill": [GRID, 0, 1, 2, 3],
+                "reach": 20_000,
+                "bins": 16,
+            },
+            SCALE_BITS,
+        ),
     }[key[0]]
     total = query.sum(rows)
     assert total.shape == (query.length,)
@@ -146,11 +187,19 @@ def test_coordinates_beyond_16_bits_are_still_those_of_the_row() -> None:
     assert np.flatnonzero(rows[0]).tolist() == [offset + 4097 for offset in space.offsets[:-1]]
 
 
-def test_a_chunk_of_wide_rows_stays_small() -> None:
+SPACE = Embedding.of(small_study())
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        ClusterSums(SPACE, ((1, 1),) * 1000, (1,) * 1000, (0, 0), 10, SCALE_BITS),
+        Evaluation(SPACE, ((1, 1),) * 1000, (0, 0), 1, 64, SCALE_BITS),
+    ],
+    ids=lambda query: query.name,
+)
+def test_a_chunk_of_wide_rows_stays_small(query: Query) -> None:
     """Else memory would grow with the rows, and a node with many would fail where one answers."""
-    query = ClusterSums(
-        Embedding.of(small_study()), ((1, 1),) * 1000, (1,) * 1000, (0, 0), 10, SCALE_BITS
-    )
     assert query.width >= 2 * 1000
     codes = np.ones((5000, 2), dtype=np.int16)
     tracemalloc.start()

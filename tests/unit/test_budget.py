@@ -58,6 +58,11 @@ def exact_charge(study: Study, order: Instruction, query: Query) -> int:
     return math.ceil(cost * accounting.UNITS_PER_MU2)
 
 
+def first_cost(study: Study) -> int:
+    """The most that a run's first sum costs."""
+    return study.step_units(study.plan[0])
+
+
 # A lying server.
 
 
@@ -66,21 +71,23 @@ def test_the_same_study_again_and_again() -> None:
     session = begin(bins=8)
     study, nodes = session.study, session.nodes
     codes = []
-    for _ in range(10):
+    fitting = study.mu2_units // first_cost(study)
+    assert fitting >= 2
+    for _ in range(fitting + 3):
         transcript = say_hello(study, nodes)
         order = instruct(study, transcript, "marginals", session.query)
         codes += [ask(node, order, transcript)[0] for node in nodes]
         assert all(spent(node, study) <= study.mu2_units for node in nodes)
-    # 15 % of the budget a run: six fit.
-    assert codes == [RefusalCode.OK] * 24 + [RefusalCode.BUDGET] * 16
+    fit, over = fitting * len(nodes), 3 * len(nodes)
+    assert codes == [RefusalCode.OK] * fit + [RefusalCode.BUDGET] * over
     assert "study budget" in last_cause(nodes[0])
 
 
 def test_what_is_left_can_be_spent_but_no_more() -> None:
-    """After six runs of 15 %, a sum of 10 % fits to the unit, and nothing beyond it."""
+    """When no further run fits, a smaller sum fits to the unit, and nothing beyond it."""
     session = begin(bins=8)
     study, node = session.study, session.nodes[0]
-    for _ in range(6):
+    for _ in range(study.mu2_units // first_cost(study)):
         transcript = say_hello(study, session.nodes)
         order = instruct(study, transcript, "marginals", session.query)
         assert ask(node, order, transcript)[0] is RefusalCode.OK
@@ -171,7 +178,7 @@ LIES: dict[str, tuple[Callable[[Instruction], Instruction], RefusalCode]] = {
 def test_a_lie_costs_nothing_and_is_refused(lie: str) -> None:
     session = begin(bins=8)
     study = session.study
-    order = instruct(study, session.transcript, "cells", query_for(study, "cells"))
+    order = instruct(study, session.transcript, "cells-1", query_for(study, "cells-1"))
     change, code = LIES[lie]
     told = change(order)
     node = session.by_identity(order.roster[0])
@@ -179,17 +186,17 @@ def test_a_lie_costs_nothing_and_is_refused(lie: str) -> None:
     assert spent(node) == 0
     # The honest instruction is still answered, at its own price.
     assert ask(node, order, session.transcript)[0] is RefusalCode.OK
-    assert spent(node) == exact_charge(study, order, query_for(study, "cells"))
+    assert spent(node) == exact_charge(study, order, query_for(study, "cells-1"))
 
 
 @pytest.mark.parametrize(("radius", "share"), [(1, 10), (GRID, 10), (20_000, 1), (20_000, 99)])
 def test_radii_and_weights_do_not_change_the_price(radius: int, share: int) -> None:
     session = begin(bins=8)
     study, node = session.study, session.nodes[0]
-    query = query_for(study, "cells", radius, share)
-    order = instruct(study, session.transcript, "cells", query)
+    query = query_for(study, "cells-1", radius, share)
+    order = instruct(study, session.transcript, "cells-1", query)
     assert ask(node, order, session.transcript)[0] is RefusalCode.OK
-    assert spent(node) == exact_charge(study, order, query_for(study, "cells"))
+    assert spent(node) == exact_charge(study, order, query_for(study, "cells-1"))
 
 
 def test_m_multiplies_the_price_by_its_square() -> None:
@@ -204,8 +211,8 @@ def test_m_multiplies_the_price_by_its_square() -> None:
 
 
 def test_endless_attempts_end_with_the_budget() -> None:
-    """Three attempts at each of four steps would cost three budgets; each is charged in full."""
-    session = begin(clients=12, bins=8)
+    """Three attempts at each step would cost three budgets; each is charged in full."""
+    session = begin(clients=3 + 2 * len(mixed_study().plan), bins=8)
     study, node = session.study, session.nodes[0]
     others = [member.me for member in session.nodes[1:]]
     codes, expected = [], 0
@@ -270,7 +277,7 @@ def test_no_server_however_clever_overdraws_a_study(data: st.DataObject) -> None
 
 
 def one_run(session: Session, study: Study | None = None) -> RefusalCode:
-    """The first node's reply to the first sum (15 % of the budget) of a new run of the study."""
+    """The first node's reply to the first sum of a new run of the study; `first_cost`."""
     study = study or session.study
     transcript = say_hello(study, session.nodes)
     query = query_for(study, "marginals")
@@ -293,7 +300,7 @@ def test_the_lifetime_cap_holds_over_all_studies_and_purposes() -> None:
     for study in (session.study, other) * 4:
         codes.append(one_run(session, study))
         assert spent(node) <= cap
-    fitting = int(cap // (0.15 * session.study.mu2_units))
+    fitting = cap // first_cost(session.study)
     assert 2 <= fitting <= 6
     assert codes == [RefusalCode.OK] * fitting + [RefusalCode.BUDGET] * (8 - fitting)
     assert "lifetime budget" in last_cause(node)
@@ -312,7 +319,7 @@ def test_the_lifetime_cap_is_counted_at_its_own_delta() -> None:
 def test_a_period_forgets_and_the_lifetime_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     session = begin(bins=8)
     node = session.nodes[0]
-    share = 0.15 * session.study.mu2_units
+    share = first_cost(session.study)
     monthly = accounting.epsilon(int(1.5 * share), 1e-5)
     ever = accounting.epsilon(int(3.5 * share), 1e-5)
     node.policy = replace(
@@ -340,7 +347,7 @@ def test_a_purpose_has_a_cap_of_its_own() -> None:
     session = begin(bins=8)
     node = session.nodes[0]
     other = mixed_study(name="another", purpose="fraud-prevention")
-    cap = accounting.epsilon(int(0.2 * session.study.mu2_units), 1e-5)
+    cap = accounting.epsilon(int(1.3 * first_cost(session.study)), 1e-5)
     for member in session.nodes:
         member.approve(other)
         member.policy = replace(

@@ -82,11 +82,11 @@ def test_attempts_steps_and_runs_have_bits_of_their_own() -> None:
     """Otherwise answers to several could be averaged against one pattern."""
     seed = bytes(range(32))
     places = [
-        ("aa", "cells", 1),
-        ("aa", "cells", 2),
-        ("aa", "cells", 3),
+        ("aa", "cells-1", 1),
+        ("aa", "cells-1", 2),
+        ("aa", "cells-1", 3),
         ("aa", "lloyd-1", 1),
-        ("bb", "cells", 1),
+        ("bb", "cells-1", 1),
     ]
     drawn = np.array([canary_bits(seed, *place, 4096) for place in places])
     # Independent fair bits agree in 2048 ± 32 places; 6 of these are 192. The seed is fixed.
@@ -100,8 +100,8 @@ def test_attempts_steps_and_runs_have_bits_of_their_own() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1000])
 def test_fewer_bits_are_the_first_of_more(count: int) -> None:
-    longer = canary_bits(bytes(32), "aa", "cells", 1, 2000)
-    np.testing.assert_array_equal(canary_bits(bytes(32), "aa", "cells", 1, count), longer[:count])
+    longer = canary_bits(bytes(32), "aa", "cells-1", 1, 2000)
+    np.testing.assert_array_equal(canary_bits(bytes(32), "aa", "cells-1", 1, count), longer[:count])
 
 
 def test_opened_attempts_differ_in_their_bits(session: Session) -> None:

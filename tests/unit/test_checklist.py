@@ -23,7 +23,7 @@ from kesit_privacy.instruction import Instruction
 from kesit_privacy.noise import SMALLEST_SHARE_VARIANCE
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode, read_reply
-from kit import Session, ask, begin, mixed_study
+from kit import Session, ask, begin, instruct, mixed_study
 
 
 @pytest.fixture
@@ -153,10 +153,11 @@ def test_the_plan_s_share_is_the_most_that_an_attempt_may_cost(
 
 def test_noise_of_another_step_is_not_enough(session: Session, node: Node) -> None:
     """The noise of the step with the largest share, for one with a smaller share."""
-    cheaper = replace(session.order, variance=(session.order.variance[0] // 3, 1))
-    step = session.study.step("cells")
-    assert step is not None
-    assert cost(cheaper) <= session.study.step_units(step)
+    study = session.study
+    largest = max(study.plan, key=lambda step: step.share)
+    dear = instruct(study, session.transcript, largest.step, session.query)
+    cheaper = replace(session.order, variance=dear.variance)
+    assert cost(session.order) < cost(cheaper) <= study.step_units(largest)
     check_refused(node, session, cheaper, RefusalCode.NOT_IN_PLAN)
 
 

@@ -50,9 +50,31 @@ def test_inertia_and_labels_are_those_of_the_definition(
 def test_centres_of_the_pooled_fit_give_ratio_one() -> None:
     codes = random_codes(mixed_study(), 400)
     segments = some_segments()
-    pooled = evaluation._fit_pooled(segments, codes, seed=5) * GRID
-    same = Segmentation(segments.space, pooled, segments.sizes, 1.0, segments.fill, 50)
+    pooled = evaluation.fit_pooled(segments.space, segments.fill, codes, 3, seed=5)
+    centres = pooled.centres * GRID
+    same = Segmentation(segments.space, centres, segments.sizes, 1.0, segments.fill, 50)
     assert evaluate(same, codes, seed=5).ratio == pytest.approx(1.0)
+
+
+def test_a_pooled_fit_that_is_handed_in_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, segments = random_codes(mixed_study(), 400), some_segments()
+    labels = np.random.default_rng(2).integers(0, 3, 400)
+    pooled = evaluation.fit_pooled(segments.space, segments.fill, codes, 3, labels, seed=7)
+    expected = evaluate(segments, codes, labels, seed=7)
+    monkeypatch.setattr(evaluation, "fit_pooled", None)
+    assert evaluate(segments, codes, labels, pooled=pooled) == expected
+
+
+def test_missing_numbers_stand_at_the_mean_of_the_present_ones() -> None:
+    codes = random_codes(mixed_study(), 200)
+    codes[0, 0], codes[1, 0] = -1, 3000
+    fill = evaluation.mean_fill(some_segments().space, codes)
+    present = codes[codes[:, 0] >= 0, 0].astype(float)
+    assert 0 < len(present) < 200
+    assert fill[0] == round(present.mean())
+    assert fill[4] == 0  # categorical: a missing level is a level
+    codes[:, 1] = -1
+    assert evaluation.mean_fill(some_segments().space, codes)[1] == 0
 
 
 def test_without_labels_there_is_no_agreement() -> None:

@@ -289,7 +289,7 @@ def cluster_order(session: Session) -> Instruction:
     centres = tuple(tuple(map(int, rng.integers(0, GRID, space.dimensions))) for _ in range(120))
     fill = (0,) * len(space.features)
     query = ClusterSums(space, centres, (5000,) * 120, fill, 30, SCALE_BITS)
-    return instruct(session.study, session.transcript, "cells", query)
+    return instruct(session.study, session.transcript, "cells-1", query)
 
 
 def everything_else_opens_as_noise(session: Session, order: Instruction, payload: bytes) -> None:
@@ -321,7 +321,7 @@ LIES: list[tuple[str, Lie, RefusalCode]] = [
     ("study", lambda s, o: "00" * 32, RefusalCode.NOT_APPROVED),
     ("run", lambda s, o: "00" * 16, RefusalCode.BAD_REQUEST),
     ("transcript", lambda s, o: "00" * 32, RefusalCode.BAD_REQUEST),
-    ("step", lambda s, o: "cells", RefusalCode.NOT_IN_PLAN),
+    ("step", lambda s, o: "cells-1", RefusalCode.NOT_IN_PLAN),
     ("step", lambda s, o: "no such step", RefusalCode.NOT_IN_PLAN),
     ("attempt", lambda s, o: 2, NOISE),
     ("attempt", lambda s, o: 3, NOISE),

@@ -25,7 +25,7 @@ A, B, C = "a" * 64, "b" * 64, "0123456789abcdef" * 4
 FULL: dict[str, Any] = {
     "purposes": ["customer-segmentation"],
     "features": ["x", "y"],
-    "queries": ["grid", "cluster-sums"],
+    "queries": ["grid", "cluster-sums", "evaluation"],
     "min_roster": 3,
     "min_customers": 100,
     "servers": [C],

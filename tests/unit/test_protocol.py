@@ -50,7 +50,7 @@ def next_step(order: Instruction, roster: tuple[str, ...]) -> Instruction:
     dimensions = 9  # of `mixed_study`: four numbers, three levels, unknown and missing
     return replace(
         order,
-        step="cells",
+        step="cells-1",
         query="cluster-sums",
         params={
             "centres": [[0] * dimensions],

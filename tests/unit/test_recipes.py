@@ -1,22 +1,164 @@
-"""The budget check: what it refuses, and that what it advises is true."""
+"""Default plans and their shares; the budget check, and that what it advises is true."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kesit_privacy import accounting, recipes
-from kesit_privacy.errors import BudgetError
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import BudgetError, StudyError
+from kesit_privacy.queries import CATALOGUE
 from kesit_privacy.study import (
+    PlanStep,
     Segmentation,
     Study,
 )
-from kit import small_study
+from kit import mixed_study, small_study
+
+PLANS: dict[str, tuple[PlanStep, ...]] = {
+    name: plan for name, plan in vars(recipes).items() if name.endswith("_PLAN")
+}
+MESSAGES = 8
+"""To a client in a whole study, hello and end included; one more where there is a third level."""
+
+
+# --- plans ---------------------------------------------------------------------------------------
+
+
+def test_every_plan_is_known_here() -> None:
+    assert {"GRID_PLAN", "GRID_ALONE_PLAN", "CODEBOOK_PLAN"} <= set(PLANS)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_the_shares_of_a_plan_add_up_to_exactly_one(plan: tuple[PlanStep, ...]) -> None:
+    assert sum((step.exact_share for step in plan), Fraction(0)) == 1
+    assert all(step.exact_share > 0 for step in plan)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_every_step_is_one_sum_of_a_query_of_the_catalogue(plan: tuple[PlanStep, ...]) -> None:
+    assert len({step.step for step in plan}) == len(plan)
+    assert {step.query for step in plan} <= {name for name, _ in CATALOGUE}
+    assert plan[-1] is recipes.EVALUATION
+    assert [step.query for step in plan].count("evaluation") == 1
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_hello_the_sums_and_the_end_are_eight_messages_at_most(
+    plan: tuple[PlanStep, ...],
+) -> None:
+    third = any(step.step == "cells-3" for step in plan)
+    assert 2 + len(plan) <= MESSAGES + third
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_the_recipe_knows_every_step_of_a_plan(plan: tuple[PlanStep, ...]) -> None:
+    """A step that is neither start, level, round nor evaluation would be paid for and never asked.
+
+    Levels come before rounds, and the rounds before the evaluation.
+    """
+    study = replace(small_study(), plan=plan)
+    names = [step.step for step in plan]
+    start, rest = names[0], names[1:-1]
+    assert start in ("grid", "marginals")
+    assert rest == [*recipes.levels(study), *recipes.rounds(study)]
+    assert (start == "grid") == (not recipes.levels(study))
+
+
+def numbers(count: int) -> list[dict[str, Any]]:
+    return [{"kind": "numeric", "name": f"x{i}", "lower": 0.0, "upper": 1.0} for i in range(count)]
+
+
+LEVELS = {"kind": "categorical", "name": "c", "levels": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("features", "grid"),
+    [
+        (numbers(1), True),
+        (numbers(3), True),
+        (numbers(4), False),
+        ([*numbers(1), LEVELS], False),
+        ([LEVELS], False),
+    ],
+)
+def test_a_grid_is_for_three_numbers_at_most(features: list[dict[str, Any]], grid: bool) -> None:
+    study = small_study(features=features)
+    assert recipes.uses_grid(Embedding.of(study)) is grid
+    assert study.plan[0].step == ("grid" if grid else "marginals")
+
+
+@pytest.mark.parametrize("build", [small_study, mixed_study])
+def test_the_plan_changes_at_one_signal_to_noise_ratio(
+    build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At it there are rounds; a hair below, fewer of them."""
+    snr = recipes.signal_to_noise(build())
+    monkeypatch.setattr(recipes, "ROUNDS_SNR", snr)
+    above = build()
+    monkeypatch.setattr(recipes, "ROUNDS_SNR", math.nextafter(snr, math.inf))
+    below = build()
+    assert len(recipes.rounds(below)) < len(recipes.rounds(above))
+    assert {above.plan, below.plan} <= set(PLANS.values())
+
+
+def as_tables(plan: tuple[PlanStep, ...]) -> list[dict[str, Any]]:
+    return [{"step": s.step, "query": s.query, "share": s.share} for s in plan]
+
+
+def test_a_study_s_own_shares_are_those_of_the_same_steps_in_the_recipe_s_order() -> None:
+    own = as_tables(mixed_study().plan)
+    own[0]["share"], own[-1]["share"] = own[-1]["share"], own[0]["share"]
+    study = mixed_study(plan=own[::-1])
+    assert as_tables(study.plan) == own
+
+
+def test_no_step_can_be_added_left_out_or_renamed() -> None:
+    """Each with shares that add up to 1: the plan is refused for its steps, not for its sum."""
+    own = as_tables(mixed_study().plan)
+    first, last = own[0], own[-1]
+    halves = [
+        first | {"share": first["share"] / 2},
+        first | {"share": first["share"] / 2, "step": "more"},
+    ]
+    joined = first | {
+        "share": float(Fraction(repr(first["share"])) + Fraction(repr(last["share"])))
+    }
+    for plan in (
+        [*halves, *own[1:]],
+        [joined, *own[1:-1]],
+        [*own[:-1], last | {"step": "evaluation-1"}],
+        [*own[:-1], last | {"query": "cluster-sums"}],
+    ):
+        assert sum(Fraction(repr(step["share"])) for step in plan) == 1
+        with pytest.raises(StudyError, match="steps are not those of this segmentation") as error:
+            mixed_study(plan=plan)
+        assert "evaluation (evaluation)" in error.value.remedy
+
+
+def test_no_step_can_be_added_without_its_share() -> None:
+    own = as_tables(mixed_study().plan)
+    for more in (
+        {"step": "evaluation-2", "query": "evaluation", "share": 0.1},
+        {"step": "evaluation-2", "query": "evaluation", "share": 1e-9},
+    ):
+        with pytest.raises(StudyError, match="add up to"):
+            mixed_study(plan=[*own, more])
+    with pytest.raises(StudyError, match="share"):
+        mixed_study(plan=[*own, {"step": "evaluation-2", "query": "evaluation"}])
+    with pytest.raises(StudyError, match="share"):
+        mixed_study(plan=[*own, {"step": "evaluation-2", "query": "evaluation", "share": 0.0}])
+
+
+# --- the budget check ----------------------------------------------------------------------------
 
 
 def test_signal_to_noise_by_hand() -> None:
@@ -29,6 +171,30 @@ def test_signal_to_noise_by_hand() -> None:
     assert recipes.signal_to_noise(study) == pytest.approx(expected, rel=1e-12)
     half = recipes.signal_to_noise(study, study.mu2_units // 4)
     assert half == pytest.approx(expected / 2, rel=1e-9)
+
+
+def test_a_refusal_goes_by_the_declared_number_and_the_smallest_roster() -> None:
+    """What a federation of min_size members would have as noise, and the n that was agreed on."""
+    study = small_study(declared_customers=600)
+    snr = recipes.signal_to_noise(study)
+    rules = study.roster
+    pooled = 600 * accounting.mu(study.mu2_units) / (3 * math.sqrt(2))
+    federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
+    assert snr == pytest.approx(pooled / federated, rel=1e-9)
+    half = small_study(declared_customers=300)
+    assert recipes.signal_to_noise(half) == pytest.approx(snr / 2, rel=1e-9)
+    ten = small_study(declared_customers=600, roster={"min_size": 10})
+    assert recipes.signal_to_noise(ten) > snr
+    trusting = small_study(declared_customers=600, roster={"max_colluders": 0})
+    assert recipes.signal_to_noise(trusting) == pytest.approx(pooled, rel=1e-9)
+
+
+def test_a_range_of_k_is_judged_by_its_largest() -> None:
+    """Any number of the range may be chosen, so the budget must do for all of them."""
+    wide = small_study(segmentation={"k": 9, "smallest_k": 2})
+    fixed = small_study(segmentation={"k": 9})
+    assert recipes.signal_to_noise(wide) == recipes.signal_to_noise(fixed)
+    assert wide.plan == fixed.plan
 
 
 def passes(study: Study) -> bool:

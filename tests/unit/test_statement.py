@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from kesit_privacy.study import Study
+from kesit_server.portrait import portray
+from kesit_server.segmentation import Segmentation
 from kesit_server.statement import as_text, privacy_statement
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, Watcher, simulate
@@ -45,8 +47,8 @@ def test_what_was_simulated_stands_first(plan: SimulationPlan, caveat: str, prom
 
 
 def test_no_noise_has_no_interval() -> None:
-    described = run(replace(PLAN, noise="off")).segments.describe()
-    assert {row["size_95"] for row in described} == {0}
+    for card in run(replace(PLAN, noise="off")).portrait.cards:
+        assert card.size_95 == pytest.approx((card.size, card.size))
 
 
 def test_members_that_fell_away_are_counted() -> None:
@@ -63,9 +65,13 @@ def test_members_that_fell_away_are_counted() -> None:
     assert not all(row["opened"] for row in statement["sums"])
 
 
+def marks(segments: Segmentation) -> set[tuple[bool, bool]]:
+    cards = portray(segments, np.random.default_rng(0)).cards
+    return {(card.too_small, card.uncertain) for card in cards}
+
+
 def test_small_and_uncertain_segments_are_marked() -> None:
     result = run(replace(PLAN, noise="off"))
     segments = replace(result.segments, sizes=result.segments.sizes * 0 + 40, size_sigma=30.0)
-    assert {(row["too_small"], row["uncertain"]) for row in segments.describe()} == {(True, True)}
-    sure = replace(segments, sizes=segments.sizes + 60)
-    assert {(row["too_small"], row["uncertain"]) for row in sure.describe()} == {(False, False)}
+    assert marks(segments) == {(True, True)}
+    assert marks(replace(segments, sizes=segments.sizes + 60)) == {(False, False)}

@@ -8,6 +8,7 @@ import math
 import re
 from copy import deepcopy
 from dataclasses import fields
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kesit_privacy import accounting
+from kesit_privacy import accounting, recipes
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.study import (
@@ -40,7 +41,7 @@ FULL: dict[str, Any] = {
     "max_clients_per_customer": 2,
     "protected": ["gender"],
     "target": "churn",
-    "segmentation": {"k": 3, "features": ["x", "y"]},
+    "segmentation": {"k": 3, "features": ["x", "y"], "smallest_k": 2},
     "roster": {"min_size": 4, "max_colluders": 2, "silence_probability": 0.01},
     "thresholds": {"min_segment_size": 20},
     "features": [
@@ -51,15 +52,25 @@ FULL: dict[str, Any] = {
             "upper": 1.0,
             "transform": "linear",
             "may_be_constant": False,
+            "label_en": "monthly income",
+            "label_tr": "aylık gelir",
         },
         {"kind": "numeric", "name": "y", "lower": -1.0, "upper": 1e6, "transform": "signed-log"},
-        {"kind": "categorical", "name": "gender", "levels": ["f", "m"], "may_be_constant": True},
+        {
+            "kind": "categorical",
+            "name": "gender",
+            "levels": ["f", "m"],
+            "may_be_constant": True,
+            "label_en": "gender",
+            "label_tr": "cinsiyet",
+        },
         {"kind": "categorical", "name": "churn", "levels": ["no", "yes"]},
     ],
     "plan": [
         {"step": "grid", "query": "grid", "share": 0.5},
-        {"step": "lloyd-1", "query": "cluster-sums", "share": 0.3},
+        {"step": "lloyd-1", "query": "cluster-sums", "share": 0.2},
         {"step": "lloyd-2", "query": "cluster-sums", "share": 0.2},
+        {"step": "evaluation", "query": "evaluation", "share": 0.1},
     ],
 }
 """Every field of a study, written out."""
@@ -108,7 +119,13 @@ def test_the_tests_below_know_every_field() -> None:
 
 # Wrong types and values.
 
-TEXT = ["name", "purpose", "target", "features.0.name", "plan.0.step", "plan.0.query"]
+LABELS = [
+    "features.0.label_en",
+    "features.0.label_tr",
+    "features.2.label_en",
+    "features.2.label_tr",
+]
+TEXT = ["name", "purpose", "target", "features.0.name", "plan.0.step", "plan.0.query", *LABELS]
 CHOICES = ["legal_basis", "features.0.transform"]
 REALS = [
     "epsilon",
@@ -122,6 +139,7 @@ WHOLE = [
     "declared_customers",
     "max_clients_per_customer",
     "segmentation.k",
+    "segmentation.smallest_k",
     "roster.min_size",
     "roster.max_colluders",
     "thresholds.min_segment_size",
@@ -161,6 +179,8 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("max_clients_per_customer", 1001),
     ("segmentation.k", 1),
     ("segmentation.k", 251),
+    ("segmentation.smallest_k", 1),
+    ("segmentation.smallest_k", 251),
     ("roster.min_size", 1),
     ("roster.max_colluders", -1),
     ("roster.silence_probability", -0.1),
@@ -197,6 +217,8 @@ CONTRADICTIONS: list[tuple[str, Any, str, str]] = [
     ("segmentation.features", ["z"], "segmentation.features", "'z', which is no feature"),
     ("segmentation.features", ["x", "x"], "segmentation.features", "twice"),
     ("segmentation.k", 151, "segmentation.k", "151 segments of at least 20 do not fit in 3,000"),
+    ("segmentation.smallest_k", 3, "segmentation", r"\(3\) must be less than k \(3\)"),
+    ("segmentation.smallest_k", 4, "segmentation", "leave it out for exactly 3 segments"),
     ("declared_customers", 200_000, "delta", "no promise for 200,000 customers"),
     ("plan.1.step", "grid", "plan", "two steps have the same name"),
     ("plan.1.step", "lloyd-3", "plan", r"lloyd-1 \(cluster-sums\)"),
@@ -312,6 +334,7 @@ OTHERS: dict[str, Any] = {
     "target": "gender",
     "segmentation.k": 4,
     "segmentation.features": ["y", "x"],
+    "segmentation.smallest_k": None,
     "roster.min_size": 5,
     "roster.max_colluders": 1,
     "roster.silence_probability": 0.011,
@@ -321,14 +344,19 @@ OTHERS: dict[str, Any] = {
     "features.0.upper": 1.0000000000000002,
     "features.0.transform": "signed-log",
     "features.0.may_be_constant": True,
+    "features.0.label_en": "income",
+    "features.0.label_tr": None,
     "features.1.transform": "linear",
     "features.2.levels": ["m", "f"],
     "features.2.may_be_constant": False,
+    "features.2.label_en": None,
+    "features.2.label_tr": "cins",
     "features.2": {"kind": "numeric", "name": "gender", "lower": 0.0, "upper": 1.0},
     "plan": [
         {"step": "grid", "query": "grid", "share": 0.5},
-        {"step": "lloyd-1", "query": "cluster-sums", "share": 0.2},
+        {"step": "lloyd-1", "query": "cluster-sums", "share": 0.1},
         {"step": "lloyd-2", "query": "cluster-sums", "share": 0.3},
+        {"step": "evaluation", "query": "evaluation", "share": 0.1},
     ],
 }
 
@@ -376,11 +404,7 @@ purpose = 'customer-segmentation'
 legal_basis = \"\"\"explicit-consent\"\"\"
 name = "\\u0073mall"
 protected = []
-plan = [
-    { query = "cluster-sums", step = "lloyd-2", share = 0.25 },
-    { share = 5e-1, step = "grid", query = "grid" },
-    { step = "lloyd-1", query = "cluster-sums", share = 0.250 },
-]
+plan = [ PLAN ]
 features = [
     { upper = 1, lower = 0, name = "x", kind = "numeric", transform = "linear" },
     { name = "y", kind = "numeric", lower = 0e0, upper = 1.00, may_be_constant = false },
@@ -395,13 +419,20 @@ features = []
 """
 
 
+PLAN = ", ".join(
+    f'{{ share = {Decimal(repr(step.share)):e}, query = "{step.query}", step = "{step.step}" }}'
+    for step in reversed(recipes.GRID_PLAN)
+)
+
+
 def test_the_hash_changes_with_no_formatting() -> None:
     """Order, comments, spellings of a number, defaults, the default plan, a machine's table."""
     study = study_from_toml(PLAIN)
-    assert study_from_toml(OTHERWISE_WRITTEN).hash == study.hash
+    other = study_from_toml(OTHERWISE_WRITTEN.replace("PLAN", PLAN))
+    assert other.hash == study.hash
     assert study_from_toml(PLAIN.replace("\n", "\r\n")).hash == study.hash
     assert small_study().hash == study.hash
-    assert study.canonical == study_from_toml(OTHERWISE_WRITTEN).canonical
+    assert study.canonical == other.canonical
     assert re.fullmatch("[0-9a-f]{64}", study.hash)
 
 
@@ -411,10 +442,10 @@ def test_the_hash_changes_with_no_formatting() -> None:
 @pytest.mark.parametrize(
     ("shares", "total"),
     [
-        ((0.5, 0.3, 0.1), "0.9"),
-        ((0.5, 0.3, 0.3), "1.1"),
-        ((0.1, 0.2, 0.7000000000000001), "1"),
-        ((0.333, 0.333, 0.333), "0.999"),
+        ((0.5, 0.2, 0.1, 0.1), "0.9"),
+        ((0.5, 0.2, 0.1, 0.3), "1.1"),
+        ((0.1, 0.1, 0.1, 0.7000000000000001), "1"),
+        ((0.333, 0.333, 0.332, 0.001), "0.999"),
     ],
 )
 def test_shares_must_add_up_to_exactly_one(shares: tuple[float, ...], total: str) -> None:
@@ -425,17 +456,17 @@ def test_shares_must_add_up_to_exactly_one(shares: tuple[float, ...], total: str
 
 
 @given(
-    cuts=st.lists(st.integers(1, 9999), min_size=2, max_size=2, unique=True).map(sorted),
-    epsilon=st.floats(0.01, 100),
+    cuts=st.lists(st.integers(1, 9999), min_size=3, max_size=3, unique=True).map(sorted),
+    epsilon=st.floats(0.5, 100),  # less would have another plan
 )
 def test_the_steps_together_never_exceed_the_study(cuts: list[int], epsilon: float) -> None:
-    """Shares are the decimals in the file: 0.1 + 0.2 + 0.7 is 1, whatever doubles say."""
+    """Shares are the decimals in the file: 0.1 + 0.2 + 0.3 + 0.4 is 1, whatever doubles say."""
     edges = [0, *cuts, 10_000]
     parts = [float(Fraction(high - low, 10_000)) for low, high in itertools.pairwise(edges)]
     plan = [step | {"share": part} for step, part in zip(FULL["plan"], parts, strict=True)]
     study = small_study(plan=plan, epsilon=epsilon)
     units = [study.step_units(step) for step in study.plan]
-    assert study.mu2_units - 3 < sum(units) <= study.mu2_units
+    assert study.mu2_units - len(units) < sum(units) <= study.mu2_units
     for step, unit in zip(study.plan, units, strict=True):
         assert unit <= study.mu2_units * step.exact_share < unit + 1
 

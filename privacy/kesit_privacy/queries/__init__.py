@@ -9,14 +9,15 @@ from typing import Any
 
 from kesit_privacy.queries.base import Query, refuse
 from kesit_privacy.queries.clusters import ClusterSums
+from kesit_privacy.queries.evaluation import Evaluation
 from kesit_privacy.queries.histograms import Grid, Marginals
 from kesit_privacy.study import Study
 
 CATALOGUE: dict[tuple[str, int], type[Query]] = {
-    (query.name, query.version): query for query in (Marginals, Grid, ClusterSums)
+    (query.name, query.version): query for query in (Marginals, Grid, ClusterSums, Evaluation)
 }
 
-__all__ = ["CATALOGUE", "ClusterSums", "Grid", "Marginals", "Query", "bind"]
+__all__ = ["CATALOGUE", "ClusterSums", "Evaluation", "Grid", "Marginals", "Query", "bind"]
 
 
 def bind(study: Study, name: str, version: int, params: dict[str, Any], scale_bits: int) -> Query:

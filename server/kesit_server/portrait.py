@@ -1,0 +1,93 @@
+"""What a person gets of a segmentation: cards, how the segments nest, what their densities say.
+
+Post-processing of released values; it costs no privacy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kesit_privacy.embedding import Embedding
+from kesit_server.cards import Card, segment_cards
+from kesit_server.density import DensityClusters, density_clusters
+from kesit_server.hierarchy import Dendrogram, dendrogram
+from kesit_server.naming import Wording
+from kesit_server.redraws import redraw, thinned
+from kesit_server.segmentation import Segmentation
+from kesit_server.telling import FORMAT
+
+NOTES = (
+    "size: customers nearest to the segment's centre; size_95 holds the true number with 95 %, over"
+    " the noise alone",
+    "centre: a typical customer, not an average of all: customers far from it count as if they were"
+    " nearer (clipping), money on a signed-log scale is averaged on that scale, and a missing"
+    " number counts as the feature's overall mean",
+    "stability: Jaccard similarity of the segment with its like when the noise is drawn again",
+    "fit: distances are in public ranges, 1 is one feature's whole range; customers farther than"
+    " `reach` count as if they were at it",
+)
+"""How to read `as_dict`; part of every result."""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """Everything told of a segmentation beside its centres."""
+
+    segments: Segmentation
+    cards: tuple[Card, ...]
+    tree: Dendrogram
+    density: DensityClusters
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        choice, fit = self.segments.choice, self.segments.assessment
+        return {
+            "kesit_segments": FORMAT,
+            "notes": list(NOTES),
+            "labels": {
+                name: words.as_dict() for name, words in labels(self.segments.space).items()
+            },
+            "choice_of_k": None if choice is None else choice.as_dict(),
+            "fit": None if fit is None else fit.as_dict(),
+            "segments": [card.as_dict() for card in self.cards],
+            "dendrogram": self.tree.as_dict(),
+            "density": self.density.as_dict(),
+        }
+
+
+def portray(segments: Segmentation, rng: np.random.Generator) -> Portrait:
+    """Draw the synopsis again and again, and tell what stays.
+
+    Args:
+        rng: for redraws and restarts; it touches released values only.
+    """
+    synopsis, redraws = thinned(segments.synopsis, redraw(segments.synopsis, rng), rng)
+    cards = segment_cards(
+        segments.space,
+        segments.centres,
+        segments.sizes,
+        segments.size_sigma,
+        synopsis,
+        redraws,
+        rng,
+        min_size=segments.min_size,
+        labels=labels(segments.space),
+    )
+    return Portrait(
+        segments,
+        cards,
+        dendrogram(segments.centres, np.maximum(segments.sizes, 1)),
+        density_clusters(synopsis.points, synopsis.weights),
+    )
+
+
+def labels(space: Embedding) -> dict[str, Wording]:
+    """What the study calls its features; empty in a language without a label."""
+    return {
+        feature.name: Wording(feature.label_en or "", feature.label_tr or "")
+        for feature in space.features
+        if feature.label_en or feature.label_tr
+    }
