@@ -140,7 +140,7 @@ def _what_would_do(study: Study, snr: float) -> str:
     epsilon = math.ceil(accounting.epsilon(units, study.delta) * (1 + 1e-8) * 100) / 100
     fewer = math.floor(study.segmentation.k * snr / SMALLEST_SNR)
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
-    advice += [f"k <= {fewer}"] if fewer >= 2 else []
+    advice += [f"k <= {fewer}"] if fewer >= (study.segmentation.smallest_k or 2) else []
     if not advice:
         return "Bring more customers together, or use fewer features."
     return f"Agree on {', or on '.join(advice)}."

@@ -196,7 +196,7 @@ def test_a_budget_that_rounds_to_nothing_is_refused_like_any_other(
     refused = kesit("study", "check", "study.toml")
     assert refused.code == exits.BUDGET
     assert "Agree on epsilon >=" in refused.said
-    assert re.search(r"^lloyd-2 .* inf$", refused.out, flags=re.MULTILINE)
+    assert re.search(r"^evaluation .* inf$", refused.out, flags=re.MULTILINE)
 
 
 def test_a_budget_that_is_too_small_says_what_would_do(kesit: Kesit, shop: Path) -> None:

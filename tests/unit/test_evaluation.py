@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
@@ -9,6 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, IntArray
 from kesit_server.segmentation import Segmentation
+from kesit_server.synopsis import Synopsis
 from kesit_simulations import evaluation
 from kesit_simulations.evaluation import evaluate
 from kit import mixed_study, random_codes
@@ -19,7 +22,10 @@ def some_segments(seed: int = 1) -> Segmentation:
     space = Embedding.of(mixed_study())
     rng = np.random.default_rng(seed)
     centres = rng.random((3, space.dimensions)) * space.ceiling
-    return Segmentation(space, centres, np.full(3, 100.0), 1.0, (GRID // 2,) * 5, 50)
+    fill = (GRID // 2,) * 5
+    codes = random_codes(mixed_study(), 10)
+    synopsis = Synopsis(space, codes, np.ones(10), fill, (), lambda released: synopsis)
+    return Segmentation(space, centres, np.full(3, 100.0), 1.0, fill, 50, synopsis)
 
 
 def slow_inertia(segments: Segmentation, codes: CodeArray) -> tuple[float, IntArray]:
@@ -51,8 +57,7 @@ def test_centres_of_the_pooled_fit_give_ratio_one() -> None:
     codes = random_codes(mixed_study(), 400)
     segments = some_segments()
     pooled = evaluation.fit_pooled(segments.space, segments.fill, codes, 3, seed=5)
-    centres = pooled.centres * GRID
-    same = Segmentation(segments.space, centres, segments.sizes, 1.0, segments.fill, 50)
+    same = replace(segments, centres=pooled.centres * GRID)
     assert evaluate(same, codes, seed=5).ratio == pytest.approx(1.0)
 
 
