@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from kesit_privacy.study import Study
     from kesit_server.cards import Card
     from kesit_server.portrait import Portrait
     from kesit_server.segmentation import Segmentation
@@ -137,6 +138,12 @@ def _cell(value: object) -> str:
         level = max(value, key=lambda name: value[name], default=None)
         return "-" if level is None else f"{level} {value[level]:.0%}"
     return number(float(str(value)))
+
+
+def number_of_segments(study: Study) -> str:
+    """k as the study has it: fixed, or a range to choose from."""
+    smallest, k = study.segmentation.smallest_k, study.segmentation.k
+    return f"k = {k}" if smallest is None else f"k = {smallest} .. {k} (chosen on the synopsis)"
 
 
 def number(value: float) -> str:

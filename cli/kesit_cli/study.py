@@ -184,8 +184,8 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
             (
                 "Segments",
-                f"k = {study.segmentation.k}, made of {used} of {len(study.features)} features;"
-                f" protected: {', '.join(study.protected) or 'none'}",
+                f"{show.number_of_segments(study)}, made of {used} of {len(study.features)}"
+                f" features; protected: {', '.join(study.protected) or 'none'}",
             ),
             ("Customers", f"about {study.declared_customers:,}, {people}"),
             (

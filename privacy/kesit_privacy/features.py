@@ -36,7 +36,8 @@ MISSING_NUMERIC = -1
 MAX_LEVELS = 4096
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\s\x00-\x1f][^\x00-\x1f]*$")]
+_PRINTABLE = r"^[^\s\p{C}\p{Zl}\p{Zp}][^\p{C}\p{Zl}\p{Zp}]*$"  # no escapes for a terminal
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=_PRINTABLE)]
 
 
 @dataclass(frozen=True, config=STRICT)

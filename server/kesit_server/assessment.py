@@ -43,7 +43,8 @@ class Assessment:
         reach: customers farther from their centre than this count as if they were at it.
         figures: `customers`; `mean_squared_distance` (inertia over customers) and `silhouette`
             (simplified, 0 .. 1); `distance_50`, `_75`, `_90`: quantiles of the distance to the
-            nearest centre, `reach` if it lies beyond.
+            nearest centre, as the upper end of the sixteenth of `reach` that holds it; `reach` if
+            it lies beyond.
     """
 
     sizes: FloatArray
@@ -75,13 +76,12 @@ def assess(query: Evaluation, opened: NoisySum, *, noisy: bool = True) -> Assess
     drawn = opened.values + rng.normal(0, 1, (DRAWS, query.length)) * sigma
     values = _figures(query, opened.values[None])
     spread = _figures(query, drawn)
-    figures = {
-        name: Figure(
-            float(values[name][0]),
-            tuple(float(end) for end in np.quantile(spread[name], (0.025, 0.975))),  # type: ignore[arg-type]
-        )
-        for name in values
-    }
+    cell = query.reach / GRID / query.bins
+    figures = {}
+    for name, value in values.items():
+        low, high = (float(end) for end in np.quantile(spread[name], (0.025, 0.975)))
+        within = cell if name.startswith("distance_") else 0.0  # anywhere in the cell
+        figures[name] = Figure(float(value[0]), (low - within, high))
     to_size = unit / query.amplitude(parts.SIZE)
     sizes = opened.values[: len(query.centres)] * to_size
     return Assessment(sizes, sigma * to_size, query.reach / GRID, figures)

@@ -9,7 +9,8 @@ some jitter, so that the next cells are small where customers are many.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -26,8 +27,10 @@ from kesit_privacy.features import (
     Numeric,
 )
 from kesit_privacy.instruction import SCALE_BITS
-from kesit_privacy.queries import ClusterSums, Marginals
-from kesit_server.federation import Federation, NoisySum
+from kesit_privacy.queries import ClusterSums, Marginals, Query
+from kesit_privacy.queries.base import MAX_LENGTH
+from kesit_privacy.study import Study
+from kesit_server.federation import NoisySum
 from kesit_server.lloyd import cluster, cluster_query, shrunk_step
 from kesit_server.maxent import Fit
 from kesit_server.responses import nearest_of, responses
@@ -42,8 +45,56 @@ JITTER = 0.3
 """How far copies of a synthetic customer spread before the next level, in radii of its cell."""
 
 
-def from_marginals(federation: Federation, space: Embedding, rng: np.random.Generator) -> Synopsis:
+class Sums(Protocol):
+    """Who answers queries: a federation, or a rehearsal of one."""
+
+    @property
+    def study(self) -> Study:
+        """The study."""
+
+    def noise_ahead(self, step: str, delta: float) -> float:
+        """σ of the next sum at that sensitivity."""
+
+    def sum(self, step: str, query: Query) -> NoisySum:
+        """The noisy sum."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Released values alone: a synopsis in the customers' place, noise of the σ that was released.
+
+    It asks nobody and sees no data, so it costs no privacy.
+    """
+
+    study: Study
+    customers: Synopsis
+    rng: np.random.Generator
+
+    def noise_ahead(self, step: str, delta: float) -> float:
+        """σ of that step as it was released, for a query of sensitivity 1."""
+        return self._sigma(step) * delta
+
+    def sum(self, step: str, query: Query) -> NoisySum:
+        """The synopsis' own sum with fresh noise."""
+        exact = responses(query, self.customers.codes).T @ self.customers.weights
+        sigma = self._sigma(step)
+        return NoisySum(step, exact + self.rng.normal(0, sigma, query.length), sigma, 0, 1)
+
+    def _sigma(self, step: str) -> float:
+        return next(one.sigma for one in self.customers.released if one.step == step)
+
+
+def from_marginals(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
     """The synopsis after the marginals and all levels of the study's plan."""
+    study = federation.study
+
+    def rehearse(synopsis: Synopsis, rng: np.random.Generator) -> Synopsis:
+        return _through_levels(Rehearsal(study, synopsis, rng), space, rng)
+
+    return replace(_through_levels(federation, space, rng), rehearse=rehearse)
+
+
+def _through_levels(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
     synopsis = _draw(federation, space, rng)
     query = None
     for step in recipes.levels(federation.study):
@@ -80,18 +131,19 @@ def _weighed(synopsis: Synopsis) -> Synopsis:
 
 
 def _cells(
-    federation: Federation, step: str, synopsis: Synopsis, rng: np.random.Generator
+    federation: Sums, step: str, synopsis: Synopsis, rng: np.random.Generator
 ) -> ClusterSums:
     """The next level's query: as many cells as its noise can tell apart."""
     study = federation.study
     sigma = federation.noise_ahead(step, 1.0)
     wanted = CELLS * study.declared_customers / (sigma * math.sqrt(synopsis.space.dimensions))
-    size = round(np.clip(wanted, study.segmentation.k, MAX_CELLS))
+    fitting = MAX_LENGTH // (1 + synopsis.space.dimensions)
+    size = min(round(np.clip(wanted, study.segmentation.k, MAX_CELLS)), fitting)
     centres = cluster(synopsis.points, synopsis.weights, size, rng, restarts=1)
     return cluster_query(synopsis, centres, RADIUS_QUANTILE, COUNT_SHARE)
 
 
-def _draw(federation: Federation, space: Embedding, rng: np.random.Generator) -> Synopsis:
+def _draw(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
     """Customers with independent features, from marginals whose cells under 2σ count as empty."""
     query = Marginals(space, MARGINAL_BINS, SCALE_BITS)
     opened = federation.sum("marginals", query)

@@ -286,8 +286,13 @@ def _local_ticks(axes: Axes, language: Language, *, x: bool = True) -> None:
 def _wrapped(text: str, width: int) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width)[:3])
+    return "\n".join(textwrap.wrap(_plain(text), width)[:3])
 
 
 def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return _plain(text if len(text) <= most else text[: most - 1] + "…")
+
+
+def _plain(text: str) -> str:
+    """For Matplotlib, which would read formulas between dollars."""
+    return text.replace("$", r"\$")

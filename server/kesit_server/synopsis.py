@@ -31,11 +31,12 @@ class Released:
     query: Query
     values: FloatArray
     sigma: float
+    step: str = ""
 
     @classmethod
     def of(cls, query: Query, opened: NoisySum) -> Released:
         """What `opened` released."""
-        return cls(query, opened.values, opened.sigma)
+        return cls(query, opened.values, opened.sigma, opened.step)
 
     def redrawn(self, rng: np.random.Generator) -> Released:
         """With fresh noise of the same σ on top."""
@@ -52,6 +53,8 @@ class Synopsis:
         fill: where a missing number stands, for each feature of the embedding.
         released: every sum that the synopsis was made of.
         rebuild: the synopsis that other values of the same sums would have given.
+        rehearse: the synopsis that the same steps would give if this one were the customers; None
+            where the steps do not depend on what they open.
     """
 
     space: Embedding
@@ -60,6 +63,7 @@ class Synopsis:
     fill: tuple[int, ...]
     released: tuple[Released, ...]
     rebuild: Callable[[tuple[Released, ...]], Synopsis]
+    rehearse: Callable[[Synopsis, np.random.Generator], Synopsis] | None = None
 
     @cached_property
     def points(self) -> FloatArray:
@@ -67,10 +71,14 @@ class Synopsis:
         return self.space.expand(self.codes, self.fill)
 
     def redrawn(self, rng: np.random.Generator) -> Synopsis:
-        """The synopsis that the same sums with fresh noise on top would have given.
+        """The synopsis that other noise of the same σ would have given.
 
-        A parametric bootstrap: what differs between redrawn synopses, the noise decides.
+        A parametric bootstrap: what differs between redrawn synopses, the noise decides. Where
+        later queries follow from earlier answers, all of the steps are gone through again with this
+        synopsis in the customers' place; otherwise fresh noise goes on top of the released sums.
         """
+        if self.rehearse is not None:
+            return self.rehearse(self, rng)
         return self.rebuild(tuple(released.redrawn(rng) for released in self.released))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,18 +101,44 @@ def read(folder: Path) -> Telling:
     """
     path = folder / results.SEGMENTS
     try:
-        plain = json.loads(path.read_bytes(), parse_float=_finite, parse_constant=_finite)
+        data = path.read_bytes()
+        plain = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        _printable(plain)
         return Telling.from_dict(plain)
     except OSError as error:
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}).",
             remedy="Give the folder of a result, as `kesit simulate run` printed it.",
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise ResultError(
             f"{path}: is broken, or was not written by this version of Kesit ({_short(error)}).",
             remedy="Give the folder of a result as it was written; or run the study again.",
         ) from error
+
+
+def _printable(value: Any) -> None:
+    """Refuse characters that would steer a terminal: a file may come from anyone."""
+    if isinstance(value, str):
+        if any(unicodedata.category(character) in _STEERING for character in value):
+            raise ValueError("a text holds control characters")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            _printable(name)
+            _printable(part)
+    elif isinstance(value, list):
+        for part in value:
+            _printable(part)
+
+
+_STEERING = ("Cc", "Cf", "Zl", "Zp")
 
 
 def _finite(text: str) -> float:

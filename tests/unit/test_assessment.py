@@ -92,10 +92,26 @@ def test_figures_by_hand() -> None:
     assert found.reach == REACH / GRID
 
 
-def test_without_noise_an_interval_is_a_point() -> None:
-    found = read(query_of(), exact(query_of(), CODES))
-    for figure in found.figures.values():
-        assert figure.interval_95 == pytest.approx((figure.value, figure.value), rel=1e-12)
+def test_without_noise_an_interval_is_a_point_and_a_quantile_s_is_its_cell() -> None:
+    query = query_of()
+    found = read(query, exact(query, CODES))
+    for name, figure in found.figures.items():
+        within = query.reach / GRID / query.bins if name.startswith("distance_") else 0.0
+        low, high = figure.value - within, figure.value
+        assert figure.interval_95 == pytest.approx((low, high), rel=1e-12)
+
+
+def test_the_interval_of_a_quantile_holds_the_true_one() -> None:
+    """Not only its cell's end: the rows' own quantiles lie in the intervals, without noise."""
+    query = query_of()
+    found = read(query, exact(query, CODES))
+    rows = CODES.astype(np.float64)
+    centres = np.array(query.centres, dtype=np.float64)
+    distances = np.sqrt(((rows[:, None] - centres[None]) ** 2).sum(axis=2).min(axis=1)) / GRID
+    for percent in (50, 75, 90):
+        low, high = found.figures[f"distance_{percent}"].interval_95
+        true = min(float(np.quantile(distances, percent / 100, method="inverted_cdf")), found.reach)
+        assert low - 1e-9 <= true <= high + 1e-9
 
 
 def test_each_figure_has_the_noise_of_its_own_part() -> None:

@@ -152,3 +152,12 @@ def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
         pictures.choice_picture(some_choice())
     broken(error)
     assert "kesit[report]" in error.value.remedy
+
+
+def test_a_dollar_in_a_name_is_a_dollar_and_no_formula() -> None:
+    cards = some_cards(2, {"x": Wording("$\\foo$", "a_$x"), "y": Wording("b $\\frac{ $", "yaş")})
+    for language in LANGUAGES:
+        said = texts(pictures.cards_picture(cards, language))  # draws it: a formula would raise
+        assert "$" in said
+    tree = dendrogram(np.array([[0.0, 0.0], [9.0, 9.0]]), np.array([10.0, 20.0]))
+    texts(pictures.dendrogram_picture(tree, [card.name for card in cards]))

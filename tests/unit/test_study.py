@@ -474,3 +474,10 @@ def test_the_steps_together_never_exceed_the_study(cuts: list[int], epsilon: flo
 def test_the_budget_of_a_study_is_the_accountant_s() -> None:
     study = small_study(epsilon=0.7, delta=1e-6)
     assert study.mu2_units == accounting.budget_units(0.7, 1e-6)
+
+
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\x7f", "\u009b31m", "\u202e", "\u2028"])
+def test_names_hold_nothing_that_would_steer_a_terminal(bad: str) -> None:
+    assert small_study(name="Müşteri kesiti: ığĞİş").name
+    with pytest.raises(StudyError):
+        small_study(name=f"rich{bad}")

@@ -166,6 +166,16 @@ def test_a_folder_without_a_result_is_one_clear_error(tmp_path: Path) -> None:
         broken(error)
 
 
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\u009b31m", "\u202e", "\u2028", "\x7f"])
+def test_texts_that_would_steer_a_terminal_are_refused(folder: Path, bad: str) -> None:
+    path = folder / results.SEGMENTS
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    plain["segments"][0]["name"]["en"] = f"rich{bad}"
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(ResultError, match="control characters"):
+        telling.read(folder)
+
+
 def test_a_choice_must_be_on_its_curve(folder: Path) -> None:
     choice = telling.read(folder).choice
     assert choice is not None

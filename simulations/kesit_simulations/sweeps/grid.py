@@ -79,17 +79,18 @@ def count(sweep: Sweep) -> int:
 
 
 def study_of(source: Source, cell: Cell) -> Study:
-    """The cell's study: that of the file, with the cell's ε and k.
+    """The cell's study: that of the file, with the cell's ε and k, which is not left to choice.
 
     Raises:
         StudyError: such a study cannot be.
     """
     tables = source.tables
+    kept = {name: x for name, x in tables["segmentation"].items() if name != "smallest_k"}
     return study_from_tables(
         {
             **tables,
             "epsilon": source.study.epsilon if cell.epsilon is None else cell.epsilon,
-            "segmentation": {**tables["segmentation"], "k": cell.k},
+            "segmentation": {**kept, "k": cell.k},
         }
     )
 

@@ -75,6 +75,7 @@ _STYLE: Final[Any] = {  # matplotlib types its keys one by one
     "axes.grid": True,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
+    "text.parse_math": False,  # a name may hold a dollar
     "svg.hashsalt": "kesit",  # the same table, the same bytes
 }
 
