@@ -151,6 +151,7 @@ def _engine(app: ServerApp, clients: StatefulApp, folder: Path) -> None:
         },
     }
     try:
+        # Flower types the configuration narrower than the nested tables that Ray takes.
         run_simulation(server, clients, count, backend_config=config)  # type: ignore[arg-type]
     except RuntimeError as error:
         failures.append(
@@ -296,6 +297,7 @@ def _open_books(image: object) -> sqlite3.Connection:
 def _short_folder() -> Iterator[str]:
     """A temporary folder with a path short enough for Ray, gone with what Ray leaves in it."""
     usual = tempfile.gettempdir()
+    # The directory in it is new and its owner's alone, so /tmp being shared does no harm.
     root = usual if len(usual) <= LONGEST_FOLDER else min(usual, "/tmp", key=len)  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="kesit-", dir=root, ignore_cleanup_errors=True) as name:
         yield name

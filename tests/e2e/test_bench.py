@@ -67,6 +67,7 @@ def test_choice_counts_hits_beside_plain_indices() -> None:
     assert kesit == "100% / 100%"  # three clusters, five deviations apart
     assert {guess["epsilon"] for guess in report.values["guesses"]} == {None, 1.0}
     problem = choice.mixture(5, 7, 3)
+    # A made data set has labels, which the type leaves open.
     assert len(set(problem.customers.labels.tolist())) == 7  # type: ignore[union-attr]
 
 
@@ -113,6 +114,7 @@ Fake = Callable[[bool, Callable[[str], None]], Report]
 def pretend(monkeypatch: pytest.MonkeyPatch, **runs: Fake) -> None:
     """Replace what some parts do."""
     for name in bench.NAMES:
+        # One expression, whose type is the point of the line.
         nothing: Fake = lambda quick, tell: Report((), {"quick": quick})  # noqa: E731
         part = benchmarks.Part(f"the part {name}", runs.get(name, nothing))
         monkeypatch.setitem(benchmarks.PARTS, name, part)

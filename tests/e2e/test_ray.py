@@ -68,6 +68,7 @@ def tidy() -> Iterator[None]:
     yield
     gc.collect()
     until = time.monotonic() + 60
+    # Only these private names tell whether a child of Ray is still to be waited for.
     while (running := subprocess._active) and time.monotonic() < until:  # type: ignore[attr-defined]
         subprocess._cleanup()  # type: ignore[attr-defined]
         time.sleep(0.1)

@@ -52,4 +52,5 @@ def write_blobs(path: Path, rows: int, centres: FloatArray, seed: int) -> CodeAr
         blobs = centres[rng.integers(0, len(centres), size)] + noise
         codes[start : start + size] = np.clip(np.rint(blobs), 0, GRID)
     codes.flush()
+    # NumPy types what `load` gives as Any.
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
