@@ -11,6 +11,7 @@ from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Numeric
+from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.study import LARGEST_EPSILON, PlanStep, Study
 
 GRID_DIMENSIONS = 3
@@ -85,6 +86,7 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
             remedy=f"Choose delta well below {1 / study.declared_customers:.1g}.",
         )
     _check_names(study)
+    _check_width(study)
     default = default_plan(study)
     if not study.plan:
         return default
@@ -98,6 +100,19 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
             remedy=f"Give a share to each of: {listed}; or leave [[plan]] out for the defaults.",
         )
     return tuple(next(s for s in study.plan if s.step == step.step) for step in default)
+
+
+def _check_width(study: Study) -> None:
+    """Every sum around k centres must fit in a vector, or members would refuse it half-way."""
+    dimensions = Embedding.of(study).dimensions
+    most = MAX_LENGTH // (1 + dimensions)
+    if study.segmentation.k > most:
+        raise StudyError(
+            "segmentation.k",
+            f"{study.segmentation.k} segments in {dimensions:,} coordinates (a level is one) are"
+            " more numbers than a sum may have.",
+            remedy=f"Choose k <= {most}, or features with fewer levels.",
+        )
 
 
 def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:

@@ -16,6 +16,7 @@ from kesit_privacy import accounting, recipes
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.queries import CATALOGUE
+from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.study import (
     PlanStep,
     Segmentation,
@@ -264,3 +265,15 @@ def test_a_budget_of_almost_nothing_is_refused_with_advice() -> None:
 
 def test_a_good_budget_passes() -> None:
     recipes.check_budget(small_study())
+
+
+def test_more_coordinates_than_a_sum_may_have_are_refused_before_anything_is_spent() -> None:
+    features = [
+        {"kind": "categorical", "name": name, "levels": [f"{name}{i}" for i in range(4096)]}
+        for name in ("p", "q")
+    ]
+    wide = {"features": features, "declared_customers": 1_000_000, "delta": 1e-9}
+    most = MAX_LENGTH // (1 + 2 * 4098)
+    assert small_study(segmentation={"k": most}, **wide).plan
+    with pytest.raises(StudyError, match="more numbers"):
+        small_study(segmentation={"k": most + 1}, **wide)
