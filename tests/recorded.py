@@ -19,7 +19,7 @@ from kesit_privacy.instruction import Instruction
 from kesit_privacy.noise import NoiseSource, SeededNoise
 from kesit_privacy.queries import Query
 from kesit_privacy.study import Study
-from kesit_server.federation import NoisySum
+from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, simulate
 

@@ -11,7 +11,7 @@ from kesit_privacy.errors import BudgetError
 from kesit_privacy.features import CodeArray, FloatArray
 from kesit_privacy.queries import ClusterSums, Query
 from kesit_privacy.study import Study
-from kesit_server.federation import NoisySum
+from kesit_server.sums import NoisySum
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kesit_privacy.features import GRID, FloatArray
+from kesit_server.lloyd import cluster
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,14 @@ class Lumps:
         points = self.points + rng.normal(0, self.wobble, self.points.shape)
         weights = self.weights + rng.normal(0, self.weight_sigma, self.weights.shape)
         return Lumps(points, np.maximum(weights, 0.1), self.wobble, self.weight_sigma)
+
+    def redraws(self, rng: np.random.Generator, draws: int) -> list[Lumps]:
+        """So many redraws."""
+        return [self.redrawn(rng) for _ in range(draws)]
+
+    def found(self, rng: np.random.Generator, k: int, draws: int) -> list[FloatArray]:
+        """The centres of k-means on so many redraws."""
+        return [cluster(each.points, each.weights, k, rng, 3) for each in self.redraws(rng, draws)]
 
 
 def lumps(

@@ -107,7 +107,7 @@ def _print_doubts(out: Console, portrait: Portrait) -> None:
         out.print(f"Not told from noise, so perhaps no segments at all: {', '.join(unsure)}")
     small = [str(card.segment) for card in portrait.cards if card.too_small]
     if small:
-        least = portrait.segments.min_size
+        least = portrait.segments.study.thresholds.min_segment_size
         out.print(f"Too small by the study's min_segment_size of {least}: {', '.join(small)}")
 
 

@@ -44,13 +44,12 @@ def adjusted_rand(table: FloatArray) -> float:
     return (together - chance) / (top - chance) if top - chance > 1e-12 else 1.0
 
 
-def jaccard(table: FloatArray) -> FloatArray:
-    """For each part of the first labeling, its best Jaccard similarity with a part of the second.
+def jaccard(table: FloatArray) -> tuple[FloatArray, IntArray]:
+    """For each part of the first labeling, its like in the second: best similarity, and which.
 
-    |A ∩ B| / |A ∪ B| by weight, shape (parts of the first,): how Hennig (2007, Cluster-wise
+    |A ∩ B| / |A ∪ B| by weight, both of shape (parts of the first,): how Hennig (2007, Cluster-wise
     assessment of cluster stability, CSDA 52) matches clusters. A part without weight has 0.
     """
     union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
     found: FloatArray = np.divide(table, union, out=np.zeros_like(table), where=union > 0)
-    best: FloatArray = found.max(axis=1)
-    return best
+    return found.max(axis=1), found.argmax(axis=1)

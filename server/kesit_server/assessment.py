@@ -11,8 +11,8 @@ from kesit_privacy.features import GRID, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Evaluation
 from kesit_privacy.queries import evaluation as parts
-from kesit_server.federation import NoisySum
 from kesit_server.lloyd import radius_within, round_centres, whole_centres
+from kesit_server.sums import NoisySum
 from kesit_server.synopsis import Synopsis
 
 BINS = 16

@@ -18,10 +18,9 @@ from kesit_privacy.features import Categorical, FloatArray
 from kesit_server import naming
 from kesit_server.agreement import contingency, jaccard, nearest
 from kesit_server.naming import Language, Vocabulary, Wording
-from kesit_server.redraws import Weighted, found_anew
+from kesit_server.points import Weighted
 from kesit_server.traits import CERTAINTY, Trait, segment_traits
 
-RESTARTS = 3
 MOST_TOLD = 8
 """Differences that the text of a card tells; a file holds all."""
 
@@ -53,8 +52,8 @@ class Card:
         centre: each feature of a typical customer, in its own unit; for a categorical feature its
             most frequent levels and their shares.
         traits: what sets it apart, largest effect first (see `traits.Trait`).
-        jaccard, jaccard_worst: mean and least similarity of the segment to its like when the
-            synopsis is drawn again and clustered anew, 1 is the same customers.
+        jaccard, jaccard_worst: mean and least similarity of the segment to its like when the study
+            is gone through again with fresh noise (`rehearsal`), 1 is the same customers.
         spread: root mean squared distance of its customers to the centre, in public ranges; None
             if unknown.
         silhouette: mean simplified silhouette of its customers, if known.
@@ -204,8 +203,7 @@ def segment_cards(
     sizes: FloatArray,
     size_sigma: float,
     synopsis: Weighted,
-    redraws: Sequence[Weighted],
-    rng: np.random.Generator,
+    rehearsed: Sequence[FloatArray],
     *,
     min_size: int = 1,
     spread: Sequence[float] | None = None,
@@ -219,14 +217,13 @@ def segment_cards(
         sizes: (k,) noisy numbers of customers, independent noise.
         size_sigma: standard deviation of that noise; 0 without noise.
         synopsis: what stability and differences are judged on.
-        redraws: of the synopsis, 1 or more (`redraws.redraw`).
-        rng: for restarts.
+        rehearsed: centres that other noise would have given, 1 or more times (k, dimensions).
         min_size: the study's threshold of what a released segment must hold.
         spread, silhouette: (k,) of an evaluation, if there was one.
         labels: what features are called, by name.
     """
-    traits = segment_traits(space, centres, sizes, synopsis, redraws)
-    similar = stability(synopsis, centres, redraws, rng)
+    traits = segment_traits(space, centres, sizes, synopsis, rehearsed)
+    similar = stability(synopsis, centres, rehearsed)
     vocabulary = Vocabulary.of(_words(space), labels)
     told = [bool(size > CERTAINTY * size_sigma) for size in sizes]
     shares, share_sigma = share_of_all(sizes, size_sigma)
@@ -254,24 +251,19 @@ def segment_cards(
 
 
 def stability(
-    synopsis: Weighted,
-    centres: FloatArray,
-    redraws: Sequence[Weighted],
-    rng: np.random.Generator,
+    synopsis: Weighted, centres: FloatArray, rehearsed: Sequence[FloatArray]
 ) -> FloatArray:
-    """Jaccard similarity of each segment with its like in each redraw, shape (redraws, k).
+    """Jaccard similarity of each segment with its like in each rehearsal, (rehearsals, k).
 
-    Each redraw is clustered anew; both labelings are of the same points, those of the synopsis, and
-    count by weight.
+    Both labelings are of the same points, those of the synopsis, and count by weight.
     """
     k = len(centres)
     labels = nearest(synopsis.points, centres)
-    rows = []
-    for redraw in redraws:
-        anew = found_anew(redraw.points, redraw.weights, centres, rng, RESTARTS)
-        table = contingency(labels, nearest(synopsis.points, anew), synopsis.weights, (k, k))
-        rows.append(jaccard(table))
-    return np.array(rows)
+    tables = [
+        contingency(labels, nearest(synopsis.points, other), synopsis.weights, (k, k))
+        for other in rehearsed
+    ]
+    return np.array([jaccard(table)[0] for table in tables])
 
 
 def share_of_all(sizes: FloatArray, size_sigma: float) -> tuple[FloatArray, FloatArray]:

@@ -1,7 +1,7 @@
 """How many segments: k chosen on the private synopsis alone, which costs no privacy.
 
-For each k of a range the synopsis is clustered, and so are redraws of it (the released sums with
-fresh noise of the same σ). The score of k is
+For each k of a range the synopsis is clustered, and so are redraws of it (`rehearsal`: the same
+sums of it, with fresh noise of the same σ). The score of k is
 
     score(k) = (S + S_min) · √R · A
 
@@ -32,7 +32,7 @@ from kesit_privacy.features import FloatArray, IntArray
 from kesit_server.agreement import adjusted_rand, contingency, nearest, squared_distances
 from kesit_server.lloyd import cluster
 from kesit_server.naming import Language, percent
-from kesit_server.redraws import Redrawable, found_anew
+from kesit_server.points import Weighted, found_anew
 
 MOST_DRAWS = 10
 """Redraws that are looked at; more of them cost time and change little."""
@@ -144,15 +144,15 @@ class Choice:
 
 
 def choose(
-    synopsis: Redrawable,
-    redraws: Sequence[Redrawable],
+    synopsis: Weighted,
+    redraws: Sequence[Weighted],
     ks: Sequence[int],
     rng: np.random.Generator,
 ) -> Choice:
     """The best k of a range.
 
     Args:
-        redraws: of the synopsis, 2 or more (`redraws.redraw`); the first `MOST_DRAWS` count.
+        redraws: of the synopsis with other noise, 2 or more; the first `MOST_DRAWS` count.
         ks: distinct candidates, each 2 or more. If the synopsis has too few points for any of them
             (`POINTS_A_SEGMENT`), the smallest is chosen.
         rng: for restarts and resampling.
@@ -259,7 +259,7 @@ def _alike(labels: list[IntArray], weights: FloatArray, k: int) -> FloatArray:
     return table
 
 
-def _trusted(synopsis: Redrawable, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _trusted(synopsis: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """The heaviest points that hold `TRUSTED_WEIGHT`, at most `MOST_POINTS` of them.
 
     Points as heavy as the lightest of these stay, too: where all weigh the same, all stay.

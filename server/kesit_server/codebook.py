@@ -9,8 +9,7 @@ some jitter, so that the next cells are small where customers are many.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,13 +26,12 @@ from kesit_privacy.features import (
     Numeric,
 )
 from kesit_privacy.instruction import SCALE_BITS
-from kesit_privacy.queries import ClusterSums, Marginals, Query
+from kesit_privacy.queries import ClusterSums, Marginals
 from kesit_privacy.queries.base import MAX_LENGTH
-from kesit_privacy.study import Study
-from kesit_server.federation import NoisySum
 from kesit_server.lloyd import cluster, cluster_query, shrunk_step
 from kesit_server.maxent import Fit
 from kesit_server.responses import nearest_of, responses
+from kesit_server.sums import NoisySum, Sums
 from kesit_server.synopsis import Released, Synopsis, mean_position
 
 MARGINAL_BINS = 8
@@ -45,56 +43,8 @@ JITTER = 0.3
 """How far copies of a synthetic customer spread before the next level, in radii of its cell."""
 
 
-class Sums(Protocol):
-    """Who answers queries: a federation, or a rehearsal of one."""
-
-    @property
-    def study(self) -> Study:
-        """The study."""
-
-    def noise_ahead(self, step: str, delta: float) -> float:
-        """σ of the next sum at that sensitivity."""
-
-    def sum(self, step: str, query: Query) -> NoisySum:
-        """The noisy sum."""
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """Released values alone: a synopsis in the customers' place, noise of the σ that was released.
-
-    It asks nobody and sees no data, so it costs no privacy.
-    """
-
-    study: Study
-    customers: Synopsis
-    rng: np.random.Generator
-
-    def noise_ahead(self, step: str, delta: float) -> float:
-        """σ of that step as it was released, for a query of sensitivity 1."""
-        return self._sigma(step) * delta
-
-    def sum(self, step: str, query: Query) -> NoisySum:
-        """The synopsis' own sum with fresh noise."""
-        exact = responses(query, self.customers.codes).T @ self.customers.weights
-        sigma = self._sigma(step)
-        return NoisySum(step, exact + self.rng.normal(0, sigma, query.length), sigma, 0, 1)
-
-    def _sigma(self, step: str) -> float:
-        return next(one.sigma for one in self.customers.released if one.step == step)
-
-
 def from_marginals(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
     """The synopsis after the marginals and all levels of the study's plan."""
-    study = federation.study
-
-    def rehearse(synopsis: Synopsis, rng: np.random.Generator) -> Synopsis:
-        return _through_levels(Rehearsal(study, synopsis, rng), space, rng)
-
-    return replace(_through_levels(federation, space, rng), rehearse=rehearse)
-
-
-def _through_levels(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
     synopsis = _draw(federation, space, rng)
     query = None
     for step in recipes.levels(federation.study):
@@ -110,24 +60,14 @@ def learn(synopsis: Synopsis, query: ClusterSums, opened: NoisySum) -> Synopsis:
     moves = shrunk_step(query, opened).centres - np.array(query.centres)
     nearest, _ = nearest_of(synopsis.points, np.array(query.centres, dtype=np.float64))
     codes = _shifted(synopsis, moves[nearest])
-    return _weighed(
-        replace(synopsis, codes=codes, released=(*synopsis.released, Released.of(query, opened)))
-    )
-
-
-def _weighed(synopsis: Synopsis) -> Synopsis:
-    """With weights that explain the released sums, from a flat prior over its customers."""
+    released = (*synopsis.released, Released.of(query, opened))
     fit = Fit(
-        [responses(one.query, synopsis.codes) for one in synopsis.released],
-        [one.sigma for one in synopsis.released],
+        [responses(one.query, codes) for one in released],
+        [one.sigma for one in released],
         synopsis.weights.sum(),
     )
-
-    def rebuild(released: tuple[Released, ...]) -> Synopsis:
-        weights = fit.weights([one.values for one in released])
-        return replace(synopsis, weights=weights, released=released, rebuild=rebuild)
-
-    return rebuild(synopsis.released)
+    weights = fit.weights([one.values for one in released])
+    return replace(synopsis, codes=codes, weights=weights, released=released)
 
 
 def _cells(
@@ -162,8 +102,7 @@ def _draw(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synop
     total = max(1.0, float(np.mean(totals)))
     weights = np.full(len(codes), total / len(codes))
     released = (Released.of(query, opened),)
-    synopsis = Synopsis(space, codes, weights, tuple(fill), released, lambda other: synopsis)
-    return synopsis
+    return Synopsis(space, codes, weights, tuple(fill), released)
 
 
 def _codes_in(feature: Feature, cells: IntArray, rng: np.random.Generator) -> CodeArray:

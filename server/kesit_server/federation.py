@@ -10,14 +10,10 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-
-import numpy as np
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.errors import BudgetError, ProtocolError
-from kesit_privacy.features import FloatArray, IntArray
 from kesit_privacy.hello import Hello, HelloRequest, Transcript
 from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import MAX_ATTEMPTS, Canaries, Instruction
@@ -38,30 +34,13 @@ from kesit_privacy.wire import (
 )
 from kesit_server.courier import Courier, Reply
 from kesit_server.errors import FederationError
+from kesit_server.sums import NoisySum
 
 SMALLEST_PART = 1 / 16
 """Of a step's planned cost: with less, its noise would be more than four times the planned."""
 
 LARGEST_EXPECTED_SILENCE = 0.25
 """Members × silence probability beyond which retries would eat the budget (rule 6)."""
-
-
-@dataclass(frozen=True)
-class NoisySum:
-    """An opened sum.
-
-    Attributes:
-        values: (length,) in natural units (a customer counted once is 1).
-        sigma: standard deviation of the noise on each value, all members' shares together.
-        canaries: (count,) the tail, in lattice units.
-    """
-
-    step: str
-    values: FloatArray
-    sigma: float
-    roster: int
-    attempt: int
-    canaries: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class Federation:

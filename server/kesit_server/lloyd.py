@@ -16,8 +16,8 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
-from kesit_server.federation import NoisySum
 from kesit_server.responses import nearest_of
+from kesit_server.sums import NoisySum
 from kesit_server.synopsis import Synopsis
 
 POOLED_BELOW = 8

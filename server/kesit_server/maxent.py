@@ -36,10 +36,6 @@ GRAIN = 3.0
 
 ITERATIONS = 60
 
-REDRAWN_TOLERANCE = 1e-5
-"""Relative change of the dual at which a search with redrawn values ends: about 1 % of the weight
-is then misplaced on digits and the retail bank, where redrawn noise itself moves 64 % and 16 %."""
-
 
 class Fit:
     """Synthetic customers beside the sums that their weights are to explain.
@@ -68,13 +64,9 @@ class Fit:
         self._total = total
         shares = np.full(customers, 1 / customers) if prior is None else prior / prior.sum()
         self._log_prior = np.log(shares)
-        self._start: FloatArray | None = None
 
     def weights(self, values: Sequence[FloatArray]) -> FloatArray:
-        """Weights (m,), positive, that explain these values of the sums.
-
-        Later searches begin where the first one ended: sums with redrawn noise lie near.
-        """
+        """Weights (m,), positive, that explain these values of the sums."""
         wanted = np.concatenate(values) * self._scale
 
         def dual(theta: FloatArray) -> tuple[float, FloatArray]:
@@ -82,13 +74,8 @@ class Fit:
             value = PRIOR_WEIGHT * self._total * log_mass + 0.5 * theta @ theta - theta @ wanted
             return float(value), self._total * (self._sums @ shares) + theta - wanted
 
-        options: dict[str, float] = {"maxiter": ITERATIONS}
-        start = np.zeros(len(wanted))
-        if self._start is not None:
-            start, options["ftol"] = self._start, REDRAWN_TOLERANCE
+        start, options = np.zeros(len(wanted)), {"maxiter": ITERATIONS}
         found = minimize(dual, start, jac=True, method="L-BFGS-B", options=options)
-        if self._start is None:
-            self._start = found.x
         weights: FloatArray = self._total * self._shares(found.x)[0]
         return weights
 

@@ -15,9 +15,11 @@ from kesit_server.cards import Card, segment_cards
 from kesit_server.density import DensityClusters, density_clusters
 from kesit_server.hierarchy import Dendrogram, dendrogram
 from kesit_server.naming import Wording
-from kesit_server.redraws import redraw, thinned
+from kesit_server.points import thinned
 from kesit_server.segmentation import Segmentation
 from kesit_server.telling import FORMAT
+
+REHEARSALS = 10
 
 NOTES = (
     "size: customers nearest to the segment's centre; size_95 holds the true number with 95 %, over"
@@ -25,7 +27,8 @@ NOTES = (
     "centre: a typical customer, not an average of all: customers far from it count as if they were"
     " nearer (clipping), money on a signed-log scale is averaged on that scale, and a missing"
     " number counts as the feature's overall mean",
-    "stability: Jaccard similarity of the segment with its like when the noise is drawn again",
+    "stability: Jaccard similarity of the segment with its like when the study is gone through"
+    " again with other noise",
     "fit: distances are in public ranges, 1 is one feature's whole range; customers farther than"
     " `reach` count as if they were at it",
 )
@@ -59,21 +62,21 @@ class Portrait:
 
 
 def portray(segments: Segmentation, rng: np.random.Generator) -> Portrait:
-    """Draw the synopsis again and again, and tell what stays.
+    """Go through the study again and again with fresh noise, and tell what stays.
 
     Args:
-        rng: for redraws and restarts; it touches released values only.
+        rng: for rehearsals and restarts; it touches released values only.
     """
-    synopsis, redraws = thinned(segments.synopsis, redraw(segments.synopsis, rng), rng)
+    rehearsed = [segments.rehearsed(rng) for _ in range(REHEARSALS)]
+    synopsis = thinned(segments.synopsis, rng)
     cards = segment_cards(
         segments.space,
         segments.centres,
         segments.sizes,
         segments.size_sigma,
         synopsis,
-        redraws,
-        rng,
-        min_size=segments.min_size,
+        rehearsed,
+        min_size=segments.study.thresholds.min_segment_size,
         labels=labels(segments.space),
     )
     return Portrait(

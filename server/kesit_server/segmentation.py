@@ -20,10 +20,10 @@ from kesit_privacy.study import Study
 from kesit_server.assessment import Assessment, assess, evaluation_query
 from kesit_server.choice import MOST_DRAWS, Choice, choose
 from kesit_server.codebook import from_marginals, learn
-from kesit_server.federation import Federation, NoisySum
 from kesit_server.lloyd import Step, cluster, cluster_query, round_centres, shrunk_step
-from kesit_server.redraws import redraw
-from kesit_server.synopsis import Synopsis, from_grid
+from kesit_server.rehearsal import Rehearsal
+from kesit_server.sums import NoisySum, Sums
+from kesit_server.synopsis import Released, Synopsis, from_grid
 
 RESTARTS = 20
 COUNT_SHARE = 10
@@ -33,29 +33,56 @@ WIDE_SNR = 100.0
 
 
 @dataclass(frozen=True)
+class Found:
+    """Where the sums before the evaluation lead.
+
+    Attributes:
+        centres: (k, dimensions) in grid steps.
+        synopsis: with what the Lloyd sums taught it.
+        counted: the last step that was made; None if there was none.
+    """
+
+    centres: FloatArray
+    synopsis: Synopsis
+    counted: Step | None
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """Segments, sorted by size.
 
     Attributes:
         centres: (k, dimensions) in grid steps.
-        sizes: (k,) noisy numbers of customers; size_sigma is their noise's standard deviation.
-        fill: where a missing number stands, for each feature.
-        min_size: the study's threshold of what a released segment must hold.
+        sizes: (k,) noisy numbers of customers.
+        size_sigma: their noise's standard deviation; 0 if there was no noise at all.
         synopsis: the synthetic customers on which the segments were found.
         assessment: how well the centres fit; None if failed attempts ate its budget: sizes are then
             those around the centres before the last step.
         choice: why there are k segments, if the study left it open.
     """
 
-    space: Embedding
+    study: Study
     centres: FloatArray
     sizes: FloatArray
     size_sigma: float
-    fill: tuple[int, ...]
-    min_size: int
     synopsis: Synopsis
     assessment: Assessment | None = None
     choice: Choice | None = None
+
+    @property
+    def space(self) -> Embedding:
+        """The coordinates that the centres are in."""
+        return self.synopsis.space
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """Where a missing number stands, for each feature."""
+        return self.synopsis.fill
+
+    def rehearsed(self, rng: np.random.Generator) -> FloatArray:
+        """Centres (k, dimensions) that the same study could as well have found: see `rehearsal`."""
+        again = Rehearsal(self.study, self.synopsis, self.size_sigma > 0, rng)
+        return refine(again, start(again, self.space, rng), len(self.centres), rng).centres
 
     def assign(self, codes: CodeArray) -> IntArray:
         """The nearest segment of each row, shape (n,). Runs where the rows are."""
@@ -67,7 +94,7 @@ class Segmentation:
         return labels
 
 
-def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
+def segment(federation: Sums, rng: np.random.Generator) -> Segmentation:
     """Run the study's segmentation over a federation whose hello is done.
 
     If failed attempts ate the budget of a late step, the steps before it stand.
@@ -80,18 +107,16 @@ def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
         FederationError: too few members are left.
     """
     study = federation.study
-    space = Embedding.of(study)
-    grid = recipes.uses_grid(space)
-    synopsis = from_grid(federation, space) if grid else from_marginals(federation, space, rng)
-    choice = _choose(study, synopsis, rng)
+    synopsis = start(federation, Embedding.of(study), rng)
+    choice = _choose(federation, synopsis, rng)
     k = study.segmentation.k if choice is None else choice.k
-    start = cluster(synopsis.points, synopsis.weights, k, rng, RESTARTS)
-    centres, synopsis, counted = _rounds(federation, synopsis, start)
-    assessment = _assessed(federation, synopsis, centres)
+    found = refine(federation, synopsis, k, rng)
+    assessment = _assessed(federation, found)
     if assessment is not None:
         sizes, sigma = assessment.sizes, assessment.size_sigma
-    elif counted is not None:
-        sizes, sigma = counted.counts, counted.count_sigma if federation.noisy else 0.0
+    elif found.counted is not None:
+        sizes = found.counted.counts
+        sigma = found.counted.count_sigma if federation.noisy else 0.0
     else:
         raise BudgetError(
             "Failed attempts left nothing for a count of the segments.",
@@ -99,53 +124,54 @@ def segment(federation: Federation, rng: np.random.Generator) -> Segmentation:
         )
     order = np.argsort(-sizes, kind="stable")
     return Segmentation(
-        space,
-        centres[order],
-        sizes[order],
-        sigma,
-        synopsis.fill,
-        study.thresholds.min_segment_size,
-        synopsis,
-        assessment,
-        choice,
+        study, found.centres[order], sizes[order], sigma, found.synopsis, assessment, choice
     )
 
 
-def _choose(study: Study, synopsis: Synopsis, rng: np.random.Generator) -> Choice | None:
-    smallest = study.segmentation.smallest_k
-    if smallest is None:
-        return None
-    return choose(
-        synopsis, redraw(synopsis, rng, MOST_DRAWS), range(smallest, study.segmentation.k + 1), rng
-    )
+def start(federation: Sums, space: Embedding, rng: np.random.Generator) -> Synopsis:
+    """The synopsis after the sums that come before the number of segments matters."""
+    if recipes.uses_grid(space):
+        return from_grid(federation, space)
+    return from_marginals(federation, space, rng)
 
 
-def _rounds(
-    federation: Federation, synopsis: Synopsis, centres: FloatArray
-) -> tuple[FloatArray, Synopsis, Step | None]:
-    """The plan's Lloyd sums: centres, the synopsis with what they taught, the last step made."""
+def refine(federation: Sums, synopsis: Synopsis, k: int, rng: np.random.Generator) -> Found:
+    """k-means on the synopsis, then the plan's Lloyd sums as far as the budget goes."""
+    centres = cluster(synopsis.points, synopsis.weights, k, rng, RESTARTS)
     wide = recipes.signal_to_noise(federation.study) >= WIDE_SNR
     quantile = WIDE_QUANTILE if wide else RADIUS_QUANTILE
-    moved = None
+    counted = None
     for step in recipes.rounds(federation.study):
         query = cluster_query(synopsis, centres, quantile, COUNT_SHARE)
         opened = _afforded(federation, step, query)
         if opened is None:
             break
-        moved = shrunk_step(query, opened)
-        centres = moved.centres
-        if not recipes.uses_grid(synopsis.space):
+        counted = shrunk_step(query, opened)
+        centres = counted.centres
+        if recipes.uses_grid(synopsis.space):
+            synopsis = synopsis.beside(Released.of(query, opened))
+        else:
             synopsis = learn(synopsis, query, opened)
-    return round_centres(centres, synopsis.space), synopsis, moved
+    return Found(round_centres(centres, synopsis.space), synopsis, counted)
 
 
-def _assessed(federation: Federation, synopsis: Synopsis, centres: FloatArray) -> Assessment | None:
-    query = evaluation_query(synopsis.space, centres, synopsis)
+def _choose(federation: Sums, synopsis: Synopsis, rng: np.random.Generator) -> Choice | None:
+    study = federation.study
+    smallest = study.segmentation.smallest_k
+    if smallest is None:
+        return None
+    rehearsal = Rehearsal(study, synopsis, federation.noisy, rng)
+    again = [start(rehearsal, synopsis.space, rng) for _ in range(MOST_DRAWS)]
+    return choose(synopsis, again, range(smallest, study.segmentation.k + 1), rng)
+
+
+def _assessed(federation: Sums, found: Found) -> Assessment | None:
+    query = evaluation_query(found.synopsis.space, found.centres, found.synopsis)
     opened = _afforded(federation, recipes.EVALUATION.step, query)
     return None if opened is None else assess(query, opened, noisy=federation.noisy)
 
 
-def _afforded(federation: Federation, step: str, query: Query) -> NoisySum | None:
+def _afforded(federation: Sums, step: str, query: Query) -> NoisySum | None:
     """The step's sum; None, and a note, if failed attempts left too little for it."""
     try:
         return federation.sum(step, query)

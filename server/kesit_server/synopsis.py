@@ -9,7 +9,6 @@ maximum-entropy fit brings together (`codebook`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, MISSING_NUMERIC, CodeArray, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Grid, Query
-from kesit_server.federation import Federation, NoisySum
+from kesit_server.sums import NoisySum, Sums
 
 MAX_GRID_CELLS = 3000
 
@@ -38,10 +37,6 @@ class Released:
         """What `opened` released."""
         return cls(query, opened.values, opened.sigma, opened.step)
 
-    def redrawn(self, rng: np.random.Generator) -> Released:
-        """With fresh noise of the same σ on top."""
-        return replace(self, values=self.values + rng.normal(0, self.sigma, len(self.values)))
-
 
 @dataclass(frozen=True)
 class Synopsis:
@@ -51,10 +46,7 @@ class Synopsis:
         codes: (m, features of the study), as a client codes its rows.
         weights: (m,) noisy numbers of customers, each above 0.
         fill: where a missing number stands, for each feature of the embedding.
-        released: every sum that the synopsis was made of.
-        rebuild: the synopsis that other values of the same sums would have given.
-        rehearse: the synopsis that the same steps would give if this one were the customers; None
-            where the steps do not depend on what they open.
+        released: every sum of the study so far.
     """
 
     space: Embedding
@@ -62,27 +54,18 @@ class Synopsis:
     weights: FloatArray
     fill: tuple[int, ...]
     released: tuple[Released, ...]
-    rebuild: Callable[[tuple[Released, ...]], Synopsis]
-    rehearse: Callable[[Synopsis, np.random.Generator], Synopsis] | None = None
 
     @cached_property
     def points(self) -> FloatArray:
         """Coordinates of the synthetic customers, shape (m, dimensions), in grid steps."""
         return self.space.expand(self.codes, self.fill)
 
-    def redrawn(self, rng: np.random.Generator) -> Synopsis:
-        """The synopsis that other noise of the same σ would have given.
-
-        A parametric bootstrap: what differs between redrawn synopses, the noise decides. Where
-        later queries follow from earlier answers, all of the steps are gone through again with this
-        synopsis in the customers' place; otherwise fresh noise goes on top of the released sums.
-        """
-        if self.rehearse is not None:
-            return self.rehearse(self, rng)
-        return self.rebuild(tuple(released.redrawn(rng) for released in self.released))
+    def beside(self, released: Released) -> Synopsis:
+        """The same customers, and one sum more that was released of the real ones."""
+        return replace(self, released=(*self.released, released))
 
 
-def from_grid(federation: Federation, space: Embedding) -> Synopsis:
+def from_grid(federation: Sums, space: Embedding) -> Synopsis:
     """One synthetic customer for each cell of a joint noisy histogram, with the cell's count."""
     sigma = federation.noise_ahead("grid", 1.0)
     customers = federation.study.declared_customers
@@ -90,15 +73,14 @@ def from_grid(federation: Federation, space: Embedding) -> Synopsis:
     dimensions = len(space.features)
     query = Grid(space, (max(2, math.floor(cells ** (1 / dimensions))),) * dimensions, SCALE_BITS)
     features = len(federation.study.features)
-    return _of_cells(query, features, (Released.of(query, federation.sum("grid", query)),))
+    return _of_cells(query, features, Released.of(query, federation.sum("grid", query)))
 
 
-def _of_cells(query: Grid, features: int, released: tuple[Released, ...]) -> Synopsis:
+def _of_cells(query: Grid, features: int, grid: Released) -> Synopsis:
     """Cells in their middles, with their counts less 1σ (floored at 0).
 
     A missing value has a cell of its own on each axis; it stands at the feature's noisy mean.
     """
-    (grid,) = released
     space = query.space
     counts = np.maximum(grid.values - grid.sigma, 0)
     if not counts.any():  # nothing rose above the noise: every cell counts alike
@@ -114,14 +96,7 @@ def _of_cells(query: Grid, features: int, released: tuple[Released, ...]) -> Syn
     for column, mesh in zip(space.columns, np.meshgrid(*axes, indexing="ij"), strict=True):
         codes[:, column] = mesh.ravel()
     alive = counts > 0
-    return Synopsis(
-        space,
-        codes[alive],
-        counts[alive],
-        tuple(fill),
-        released,
-        lambda other: _of_cells(query, features, other),
-    )
+    return Synopsis(space, codes[alive], counts[alive], tuple(fill), (grid,))
 
 
 def mean_position(middles: FloatArray, counts: FloatArray) -> int:

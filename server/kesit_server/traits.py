@@ -12,8 +12,8 @@ import numpy as np
 
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import Categorical, FloatArray
-from kesit_server.agreement import nearest
-from kesit_server.redraws import Weighted, moved, weighted_means
+from kesit_server.agreement import contingency, jaccard, nearest
+from kesit_server.points import Weighted, weighted_means
 
 LEAST_EFFECT = 0.5
 """Standard deviations from which a difference is told: Cohen's (1988) medium effect."""
@@ -43,7 +43,7 @@ class Trait:
             share of customers (0 .. 1) who have the level.
         effect: (segment - all) / standard deviation of all customers; the place on the feature's
             scale, or whether a customer has the level, is what is measured.
-        noise: standard deviation of `effect` over redraws of the synopsis.
+        noise: standard deviation of `effect` over rehearsals, of the segment that is most like it.
     """
 
     feature: str
@@ -86,7 +86,7 @@ def segment_traits(
     centres: FloatArray,
     sizes: FloatArray,
     synopsis: Weighted,
-    redraws: Sequence[Weighted],
+    rehearsed: Sequence[FloatArray],
 ) -> tuple[tuple[Trait, ...], ...]:
     """Traits of each segment, the largest effect first; one for each number and each level.
 
@@ -96,6 +96,7 @@ def segment_traits(
     Args:
         centres: (k, dimensions) in grid steps.
         sizes: (k,) noisy; less than 0 counts as 0.
+        rehearsed: centres that other noise would have given, each (k, dimensions).
     """
     mean, apart = _apart(centres, np.maximum(sizes, 0))
     between = np.average((centres - mean) ** 2, axis=0, weights=_positive(np.maximum(sizes, 0)))
@@ -103,7 +104,7 @@ def segment_traits(
     flat = spread < FLAT
     spread[flat] = np.inf  # nobody differs there
     effects = apart / spread
-    drawn = [_apart(*_redrawn(redraw, centres))[1] / spread for redraw in redraws]
+    drawn = [_apart_elsewhere(synopsis, centres, other) / spread for other in rehearsed]
     noise = np.std(drawn, axis=0) if drawn else np.zeros_like(effects)
     return tuple(
         tuple(sorted(_traits(space, *row, mean), key=lambda trait: -abs(trait.effect)))
@@ -121,11 +122,12 @@ def _within(synopsis: Weighted, centres: FloatArray) -> FloatArray:
     return found
 
 
-def _redrawn(redraw: Weighted, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Where the segments stand on a redraw, and their weights there."""
-    found, mass = moved(redraw.points, redraw.weights, centres), np.zeros(len(centres))
-    np.add.at(mass, nearest(redraw.points, found), redraw.weights)
-    return found, mass
+def _apart_elsewhere(synopsis: Weighted, centres: FloatArray, other: FloatArray) -> FloatArray:
+    """How far the like of each segment stands from all customers in a rehearsal."""
+    ours, theirs = nearest(synopsis.points, centres), nearest(synopsis.points, other)
+    table = contingency(ours, theirs, synopsis.weights, (len(centres), len(other)))
+    found: FloatArray = _apart(other, table.sum(axis=0))[1][jaccard(table)[1]]
+    return found
 
 
 def _apart(centres: FloatArray, mass: FloatArray) -> tuple[FloatArray, FloatArray]:

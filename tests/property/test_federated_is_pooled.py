@@ -64,7 +64,7 @@ def run(
     result = simulate(STUDIES[name], simulation, Customers(CODES[name], parts))
     sigmas = {opened.step: opened.sigma for opened in result.federation.sums}
     pooled = Pooled(STUDIES[name], CODES[name], sigmas, ahead)
-    expected = segment(pooled, np.random.default_rng(simulation.seed))  # type: ignore[arg-type]
+    expected = segment(pooled, np.random.default_rng(simulation.seed))
     assert pooled.steps == [step.step for step in STUDIES[name].plan]
     return result.segments, expected
 

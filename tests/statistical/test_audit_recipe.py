@@ -184,7 +184,7 @@ def replayed(whole: RecordedStudy) -> Pooled:
         {step: opened.sigma for step, opened in answers.items()},
         answer=lambda step, query: answers[step].values,
     )
-    segment(federation, np.random.default_rng(SEED))  # type: ignore[arg-type]
+    segment(federation, np.random.default_rng(SEED))
     return federation
 
 

@@ -16,7 +16,7 @@ from kesit_privacy.queries import Evaluation
 from kesit_privacy.queries import evaluation as parts
 from kesit_server import assessment as module
 from kesit_server.assessment import Assessment, assess, evaluation_query
-from kesit_server.federation import NoisySum
+from kesit_server.sums import NoisySum
 from kesit_server.synopsis import Synopsis
 from kit import small_study
 

@@ -17,7 +17,6 @@ from kesit_server import naming
 from kesit_server.cards import STABILITY, Card, own_units, segment_cards, share_of_all, stability
 from kesit_server.naming import AVERAGE, UNCERTAIN, Vocabulary, Wording
 from kesit_server.portrait import labels
-from kesit_server.redraws import redraw
 from kesit_server.traits import Trait, segment_traits
 from kit import mixed_study, small_study, study_tables
 from synopses import Lumps, lumps
@@ -30,8 +29,8 @@ def three_cards(**changes: Any) -> tuple[Card, ...]:
     """Cards of three well-parted segments on the plane."""
     given = {"sizes": np.array([500.0, 300.0, 200.0]), "size_sigma": 10.0} | changes
     rng, synopsis = np.random.default_rng(0), lumps(THREE, spread=0.04)
-    again = redraw(synopsis, rng, 5)
-    return segment_cards(PLANE, THREE * GRID, synopsis=synopsis, redraws=again, rng=rng, **given)
+    again = synopsis.found(rng, 3, 5)
+    return segment_cards(PLANE, THREE * GRID, synopsis=synopsis, rehearsed=again, **given)
 
 
 def trait(effect: float, noise: float = 0.1, feature: str = "income", **rest: Any) -> Trait:
@@ -91,12 +90,13 @@ def test_traits_by_hand() -> None:
     assert row[0].effect == pytest.approx(-0.25 / math.hypot(0.25, 0.125))
 
 
-def test_noise_of_a_trait_is_its_spread_over_redraws() -> None:
+def test_noise_of_a_trait_is_its_spread_over_rehearsals() -> None:
     centres = THREE * GRID
-    synopsis = Lumps(centres, np.full(3, 10.0), wobble=0.02 * GRID)
+    synopsis = Lumps(centres, np.full(3, 10.0))
     rng = np.random.default_rng(1)
-    redraws = [synopsis.redrawn(rng) for _ in range(300)]
-    traits = segment_traits(PLANE, centres, np.ones(3), synopsis, redraws)
+    wobbles = rng.normal(0, 0.02 * GRID, (300, 3, 2))
+    rehearsed = [(centres + wobble)[rng.permutation(3)] for wobble in wobbles]
+    traits = segment_traits(PLANE, centres, np.ones(3), synopsis, rehearsed)
     # One point a segment: its own wobble, less its third in the mean: 0.02·sqrt(2/3), over the
     # deviation of x, sqrt(0.06) between the centres and nothing within. 300 draws: within 12 %.
     noise = next(t.noise for t in traits[0] if t.feature == "x")
@@ -106,18 +106,12 @@ def test_noise_of_a_trait_is_its_spread_over_redraws() -> None:
 def test_stability_by_hand() -> None:
     points = np.array([[0.0, 0.0], [1.0, 0.0], [10.0, 0.0], [11.0, 0.0]]) * 1000
     synopsis = Lumps(points, np.array([1.0, 1.0, 1.0, 1.0]))
-    moved = Lumps(np.array([[0.0, 0.0], [11.0, 0.0]]) * 1000, np.ones(2))
-    found = stability(
-        synopsis, np.array([[0.0, 0.0], [2.0, 0.0]]) * 1000, [moved], np.random.default_rng(0)
-    )
-    # Released: {0, 1} (1 is in the middle, the first wins) and {10, 11}; the redraw parts alike.
-    assert found.tolist() == [[1.0, 1.0]]
-    other = Lumps(np.array([[0.0, 0.0], [1.0, 0.0]]) * 1000, np.ones(2))
-    found = stability(
-        synopsis, np.array([[0.5, 0.0], [10.5, 0.0]]) * 1000, [other], np.random.default_rng(0)
-    )
-    # The redraw parts {0} from {1, 10, 11}: 1/2 of the first is there, 2/3 of the second.
-    assert found[0].tolist() == pytest.approx([1 / 2, 2 / 3])
+    released = np.array([[0.5, 0.0], [10.5, 0.0]]) * 1000
+    swapped = released[::-1] + 10
+    # A rehearsal that parts {0} from {1, 10, 11}: 1/2 of the first is there, 2/3 of the second.
+    other = np.array([[0.0, 0.0], [1.0, 0.0]]) * 1000
+    found = stability(synopsis, released, [released, swapped, other])
+    assert found.tolist() == [[1.0, 1.0], [1.0, 1.0], [1 / 2, pytest.approx(2 / 3)]]
 
 
 def test_stable_and_unstable_segments_are_told_apart() -> None:
@@ -125,7 +119,7 @@ def test_stable_and_unstable_segments_are_told_apart() -> None:
     rng = np.random.default_rng(3)
     flat = Lumps(rng.random((150, 2)) * GRID, np.ones(150), wobble=4000.0)
     centres = rng.random((6, 2)) * GRID
-    cards = segment_cards(PLANE, centres, np.full(6, 100.0), 1.0, flat, redraw(flat, rng, 5), rng)
+    cards = segment_cards(PLANE, centres, np.full(6, 100.0), 1.0, flat, flat.found(rng, 6, 5))
     assert np.mean([card.jaccard for card in cards]) < 0.75
     assert all(card.jaccard_worst <= card.jaccard for card in cards)
 
@@ -293,7 +287,7 @@ def test_a_mixed_study_makes_cards_with_levels() -> None:
     points[:, :4] += rng.normal(0, 1500, (60, 4))
     mixed = Lumps(points, np.ones(60), 20.0)
     cards = segment_cards(
-        space, centres, np.array([600.0, 400.0]), 5.0, mixed, redraw(mixed, rng, 4), rng
+        space, centres, np.array([600.0, 400.0]), 5.0, mixed, mixed.found(rng, 2, 4)
     )
     assert [card.name.en for card in cards] == ["Channel mostly web", "Channel mostly shop"]
     assert cards[0].name.tr == "Channel çoğunlukla web"

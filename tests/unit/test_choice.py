@@ -13,12 +13,11 @@ from kesit_privacy.features import GRID, FloatArray
 from kesit_server import agreement
 from kesit_server.agreement import adjusted_rand, contingency, jaccard
 from kesit_server.choice import Choice, choose, judged, silhouettes
-from kesit_server.redraws import (
+from kesit_server.points import (
     MOST_POINTS,
     Points,
     found_anew,
     moved,
-    redraw,
     thinned,
     weighted_means,
 )
@@ -27,7 +26,7 @@ from synopses import Lumps, lumps
 
 def chosen(synopsis: Lumps, ks: Sequence[int], rng: np.random.Generator, draws: int = 4) -> Choice:
     """The choice on a synopsis and so many redraws of it."""
-    return choose(synopsis, redraw(synopsis, rng, draws), ks, rng)
+    return choose(synopsis, synopsis.redraws(rng, draws), ks, rng)
 
 
 CORNERS = np.array([[0.15, 0.15], [0.85, 0.15], [0.15, 0.85], [0.85, 0.85], [0.5, 0.5]])
@@ -102,7 +101,9 @@ def test_adjusted_rand_is_scikit_learns_for_many_customers(seed: int) -> None:
 def test_jaccard_by_hand() -> None:
     table = np.array([[6.0, 2.0, 0.0], [0.0, 3.0, 1.0], [0.0, 0.0, 0.0]])
     # First: 6/8 with the first; second: 3/(4 + 5 - 3) with the second; third: empty.
-    assert jaccard(table).tolist() == pytest.approx([6 / 8, 3 / 6, 0])
+    best, place = jaccard(table)
+    assert best.tolist() == pytest.approx([6 / 8, 3 / 6, 0])
+    assert place[:2].tolist() == [0, 1]
 
 
 def test_means_are_weighted_and_stay_where_nobody_is() -> None:
@@ -112,32 +113,24 @@ def test_means_are_weighted_and_stay_where_nobody_is() -> None:
     assert found.tolist() == [[3.0, 6.0], [7.0, 7.0], [9.0, 9.0]]
 
 
-def test_a_large_synopsis_is_thinned_by_weight_and_its_redraws_with_it() -> None:
+def test_a_large_synopsis_is_thinned_by_weight() -> None:
     rng = np.random.default_rng(6)
     points, weights = rng.random((4000, 2)) * GRID, rng.exponential(1.0, 4000)
-    tilt = np.where(points[:, 0] < GRID / 2, 2.0, 1.0)  # a redraw with twice as many on the left
-    elsewhere = Points(points[::-1] / 2, weights)
-    few, (same, other) = thinned(
-        Points(points, weights), [Points(points, weights * tilt), elsewhere], rng
-    )
+    few = thinned(Points(points, weights), rng)
     assert len(few.points) <= MOST_POINTS
     assert few.weights.sum() == pytest.approx(weights.sum())
-    assert same.points is not points
     left = few.points[:, 0] < GRID / 2
-    assert same.weights == pytest.approx(np.where(left, 2.0, 1.0) * few.weights)
     # A share of 1,000 draws has a standard deviation of 0.016 at most; 5 of them are allowed.
     drawn = few.weights[left].sum() / few.weights.sum()
     assert drawn == pytest.approx(np.average(points[:, 0] < GRID / 2, weights=weights), abs=0.08)
-    assert len(other.points) <= MOST_POINTS
-    assert other.points.max() <= GRID / 2
     small = lumps(CORNERS, spread=0.1)
-    assert thinned(small, [small], rng) == (small, (small,))
+    assert thinned(small, rng) is small
 
 
 def test_a_redraw_is_no_worse_clustered_than_from_the_released_centres() -> None:
     synopsis = lumps(np.random.default_rng(0).random((12, 2)), spread=0.02, each=10)
     rng = np.random.default_rng(1)
-    (again,) = redraw(synopsis, rng, 1)
+    again = synopsis.redrawn(rng)
     start = moved(synopsis.points, synopsis.weights, synopsis.points[::10])
     found = found_anew(again.points, again.weights, start, rng, restarts=1)
 

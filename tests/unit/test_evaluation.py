@@ -24,8 +24,8 @@ def some_segments(seed: int = 1) -> Segmentation:
     centres = rng.random((3, space.dimensions)) * space.ceiling
     fill = (GRID // 2,) * 5
     codes = random_codes(mixed_study(), 10)
-    synopsis = Synopsis(space, codes, np.ones(10), fill, (), lambda released: synopsis)
-    return Segmentation(space, centres, np.full(3, 100.0), 1.0, fill, 50, synopsis)
+    synopsis = Synopsis(space, codes, np.ones(10), fill, ())
+    return Segmentation(mixed_study(), centres, np.full(3, 100.0), 1.0, synopsis)
 
 
 def slow_inertia(segments: Segmentation, codes: CodeArray) -> tuple[float, IntArray]:

@@ -13,7 +13,6 @@ from kesit_privacy.features import GRID, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
 from kesit_privacy.study import Study
-from kesit_server.federation import NoisySum
 from kesit_server.lloyd import (
     POOLED_BELOW,
     Step,
@@ -24,6 +23,7 @@ from kesit_server.lloyd import (
     shrunk_step,
     whole_centres,
 )
+from kesit_server.sums import NoisySum
 from kesit_server.synopsis import Synopsis
 from kit import small_study
 from stand_in import cluster_values

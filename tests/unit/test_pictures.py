@@ -15,7 +15,6 @@ from kesit_server.choice import Candidate, Choice
 from kesit_server.errors import ServerError
 from kesit_server.hierarchy import dendrogram
 from kesit_server.naming import Language, Wording
-from kesit_server.redraws import redraw
 from kesit_server.telling import NOT_RELEASABLE, Telling
 from kit import broken, small_study
 from synopses import lumps
@@ -39,8 +38,7 @@ def some_cards(k: int, labels: dict[str, Wording] | None = None) -> tuple[Card, 
         np.linspace(900, 100, k),
         20.0,
         synopsis,
-        redraw(synopsis, rng, 2),
-        rng,
+        synopsis.found(rng, k, 2),
         labels=labels,
     )
 

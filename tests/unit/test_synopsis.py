@@ -1,8 +1,8 @@
-"""The grid's synopsis against hand-computed cases, and what a redraw changes."""
+"""The grid's synopsis against hand-computed cases."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def of_counts(counts: FloatArray, sigma: float, study: Study | None = None) -> S
     federation = Pooled(
         study, random_codes(study, 0), {"grid": sigma}, ahead={"grid": COARSE}, answer=answer
     )
-    return from_grid(federation, Embedding.of(study))  # type: ignore[arg-type]
+    return from_grid(federation, Embedding.of(study))
 
 
 def test_cells_stand_in_their_middles_with_their_counts_less_one_sigma() -> None:
@@ -102,7 +102,7 @@ def test_a_grid_has_as_many_cells_as_its_noise_can_tell_apart(
     """1.2·n/σ in all, at least 8 and at most 3,000, the same number along each feature."""
     study = numeric_study(dimensions)
     federation = Pooled(study, random_codes(study, 50), {"grid": 1.0}, ahead={"grid": sigma})
-    from_grid(federation, Embedding.of(study))  # type: ignore[arg-type]
+    from_grid(federation, Embedding.of(study))
     ((step, query),) = federation.asked
     assert step == "grid"
     assert isinstance(query, Grid)
@@ -120,51 +120,15 @@ def test_mean_position_by_hand() -> None:
     assert mean_position(middles, np.zeros(3)) == GRID // 2
 
 
-# --- redraws -------------------------------------------------------------------------------------
-
-
-def test_a_redraw_has_fresh_noise_of_the_same_sigma() -> None:
-    """9,000 differences of counts far above their noise: mean 0 and deviation σ.
-
-    Bounds of 4.9 standard errors: a fresh seed fails with probability 2e-6.
-    """
-    found = of_counts(np.full((3, 3), 1e6), sigma=7.0)
-    rng = np.random.default_rng(0)
-    redraws = [found.redrawn(rng) for _ in range(1000)]
-    differences = np.concatenate([again.weights - found.weights for again in redraws])
-    assert len(differences) == 9000
-    for again in redraws[:5]:
-        np.testing.assert_array_equal(again.codes, found.codes)
-    deviation = math.sqrt((differences**2).mean()) / 7.0
-    assert abs(deviation - 1) < 4.9 / math.sqrt(2 * len(differences))
-    assert abs(differences.mean()) < 4.9 * 7.0 / math.sqrt(len(differences))
-
-
-def test_a_redraw_is_what_the_redrawn_sum_would_have_given() -> None:
-    """Rebuilt from its own released values it is the same to the bit, empty cells included."""
-    found = of_counts(CELLS, sigma=10.0)
-    again = found.redrawn(np.random.default_rng(3))
-    assert not np.array_equal(again.released[0].values, found.released[0].values)
-    expected = of_counts(again.released[0].values.reshape(3, 3), sigma=10.0)
-    np.testing.assert_array_equal(again.codes, expected.codes)
-    np.testing.assert_array_equal(again.weights, expected.weights)
-    assert again.fill == expected.fill
-    assert again.released[0].sigma == found.released[0].sigma
-
-
-def test_a_redraw_of_a_redraw_has_the_noise_twice() -> None:
-    """Its counts come from the redraw's own, not from the first release again."""
-    found = of_counts(np.full((3, 3), 1e6), sigma=5.0)
-    rng = np.random.default_rng(1)
-    twice = [found.redrawn(rng).redrawn(rng).weights - found.weights for _ in range(300)]
-    deviation = float(np.std(twice)) / (5.0 * math.sqrt(2))
-    assert abs(deviation - 1) < 4.9 / math.sqrt(2 * 2700)
-
-
-def test_the_released_sums_are_kept_as_they_were() -> None:
-    found = of_counts(CELLS, sigma=10.0)
-    (released,) = found.released
+def test_the_released_sum_is_kept_as_it_was() -> None:
+    (released,) = of_counts(CELLS, sigma=10.0).released
     np.testing.assert_array_equal(released.values, CELLS.ravel())
-    assert released.sigma == 10.0
-    found.redrawn(np.random.default_rng(0))
-    np.testing.assert_array_equal(found.released[0].values, CELLS.ravel())
+    assert (released.step, released.sigma) == ("grid", 10.0)
+
+
+def test_a_later_sum_stands_beside_and_changes_no_customer() -> None:
+    found = of_counts(CELLS, sigma=10.0)
+    more = found.beside(replace(found.released[0], step="lloyd-1"))
+    assert [one.step for one in more.released] == ["grid", "lloyd-1"]
+    assert more.codes is found.codes
+    assert more.weights is found.weights
