@@ -197,7 +197,10 @@ def _read(path: Path, changes: dict[str, Any]) -> tuple[Study, SimulationPlan, P
     given = {name: value for name, value in changes.items() if value is not None}
     table = tables.get("simulation", {})
     if given and isinstance(table, dict):
-        tables = {**tables, "simulation": {**table, **given}}
+        divided = {**table, **given}
+        if given.get("partition") in ("iid", "quantity") and "column" not in given:
+            divided.pop("column", None)  # of the file's own division, which is not wanted
+        tables = {**tables, "simulation": divided}
     # A file that stands in the study is beside the study; one on the command line is not.
     base = Path() if "data" in given else path.parent
     simulation = read_plan(tables)

@@ -174,6 +174,11 @@ def _text(value: Any) -> str | None:
 
 def _require(wanted: Sequence[str], present: Sequence[str], place: str) -> None:
     lacking = [name for name in wanted if name not in present]
+    if lacking and len(present) == 1 and ";" in present[0]:
+        raise SourceError(
+            f"{place}: its columns are parted by semicolons, not by commas.",
+            remedy="Save it with commas (and numbers with decimal points), or as Parquet.",
+        )
     if lacking:
         raise SourceError(
             f"{place}: has no column {', '.join(repr(name) for name in lacking)}.",

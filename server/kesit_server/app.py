@@ -24,7 +24,7 @@ from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
 from kesit_server.portrait import Portrait, portray
 from kesit_server.segmentation import Segmentation, segment
-from kesit_server.statement import as_text, privacy_statement
+from kesit_server.statement import as_text, caveats, privacy_statement
 
 
 @dataclass(frozen=True)
@@ -90,16 +90,22 @@ def result_files(
 ) -> dict[str, bytes]:
     """The files of a result folder."""
     statement = privacy_statement(federation)
-    told = ("releasable", "caveats", "members", "members_left")
+    told: dict[str, object] = {name: statement[name] for name in _TOLD}
+    told["caveats"] = [words.as_dict() for words in caveats(federation)]
     return {
-        results.SEGMENTS: results.as_json(
-            {**{name: statement[name] for name in told}, **portrait.as_dict()}
-        ),
+        results.SEGMENTS: results.as_json({**told, **portrait.as_dict()}),
         results.PRIVACY: results.as_json(statement),
         results.STATEMENT: as_text(statement).encode(),
         results.STUDY: federation.study.canonical,
         results.SPENDING: sign_log(federation.spending, identity),
     }
+
+
+_TOLD = (
+    *("study", "study_hash", "run", "releasable", "members", "members_left"),
+    *("epsilon_spent", "delta"),
+)
+"""What segments.json says of its run, as the privacy statement has it."""
 
 
 def _from_run_config(context: Context) -> Coordination:

@@ -157,6 +157,7 @@ class Federation:
             BudgetError: too little is left of the budget for this step.
         """
         planned = self._planned(step, query)
+        self._require_enough(len(self._roster), [])  # a step that lost members may be behind us
         for attempt in range(1, MAX_ATTEMPTS + 1):
             order = self._instruct(planned, attempt, query, canaries or Canaries())
             self._on_event(f"{step}: {len(self._roster)} members are asked")
@@ -302,7 +303,7 @@ class Federation:
         reasons = "; ".join(f"{name[:16]} {_reason(reply)}" for name, reply in absent[:10])
         raise FederationError(
             f"{present} members are left, the study needs {self.study.roster.min_size}"
-            f" ({reasons or 'no other node is connected'}).",
+            f" ({reasons or 'the others fell away, or no other node is connected'}).",
             remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
         )
 

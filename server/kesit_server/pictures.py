@@ -45,6 +45,10 @@ _WORDS = {
         " çizgiler: gürültünün %95 aralığı",
     ),
     "k": Wording("number of segments k", "segment sayısı k"),
+    "bars": Wording(
+        "bars: standard deviation over redrawn noise",
+        "çubuklar: yenilenen gürültüde standart sapma",
+    ),
     "silhouette": Wording("silhouette", "siluet"),
     "weakest": Wording("silhouette of the weakest segment", "en zayıf segmentin silueti"),
     "stability": Wording("stability (adjusted Rand)", "kararlılık (düzeltilmiş Rand)"),
@@ -69,7 +73,7 @@ def png(figure: Figure) -> bytes:
 def pictures(telling: Telling, language: Language = "en") -> dict[str, bytes]:
     """All pictures of a result, as PNG files by name; `choice` only if k was chosen.
 
-    A result that may not be released says so in each.
+    Each says of what it is, and that it may not be released where that is so.
 
     Raises:
         ServerError: matplotlib is not installed.
@@ -79,9 +83,11 @@ def pictures(telling: Telling, language: Language = "en") -> dict[str, bytes]:
         figures["choice"] = choice_picture(telling.choice, language)
     names = [card.name for card in telling.cards]
     figures["dendrogram"] = dendrogram_picture(telling.tree, names, language)
-    if not telling.releasable:
-        for figure in figures.values():
-            figure.suptitle(NOT_RELEASABLE.of(language), fontsize=10, weight="bold", color=ORANGE)
+    for figure in figures.values():
+        title, colour = _wrapped(telling.title(language), 84), GREY
+        if not telling.releasable:
+            title, colour = f"{NOT_RELEASABLE.of(language)}\n{title}", ORANGE
+        figure.suptitle(title, fontsize=8, weight="bold", color=colour)
     return {f"{name}-{language}.png": png(figure) for name, figure in figures.items()}
 
 
@@ -208,7 +214,7 @@ def choice_picture(choice: Choice, language: Language = "en") -> Figure:
         )
     axes.axvline(choice.k, color=GREY, lw=6, alpha=0.35, zorder=0)
     axes.set_xticks(ks)
-    axes.set_xlabel(_WORDS["k"].of(language))
+    axes.set_xlabel(f"{_WORDS['k'].of(language)} ({_WORDS['bars'].of(language)})")
     axes.set_ylabel(_WORDS["points"].of(language))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     _local_ticks(axes, language, x=False)

@@ -20,6 +20,7 @@ from kesit_privacy.study import Study
 from kesit_server.assessment import Assessment, assess, evaluation_query
 from kesit_server.choice import MOST_DRAWS, Choice, choose
 from kesit_server.codebook import from_marginals, learn
+from kesit_server.errors import FederationError
 from kesit_server.lloyd import Step, cluster, cluster_query, round_centres, shrunk_step
 from kesit_server.rehearsal import Rehearsal
 from kesit_server.sums import NoisySum, Sums
@@ -97,14 +98,15 @@ class Segmentation:
 def segment(federation: Sums, rng: np.random.Generator) -> Segmentation:
     """Run the study's segmentation over a federation whose hello is done.
 
-    If failed attempts ate the budget of a late step, the steps before it stand.
+    If failed attempts ate the budget of a late step, or too few members are left for it, the steps
+    before it stand: they are paid.
 
     Args:
         rng: for restarts and synthetic customers; it touches released values only.
 
     Raises:
         BudgetError: too little is left for an earlier step.
-        FederationError: too few members are left.
+        FederationError: too few members are left for an earlier step, or to count the segments.
     """
     study = federation.study
     synopsis = start(federation, Embedding.of(study), rng)
@@ -118,8 +120,8 @@ def segment(federation: Sums, rng: np.random.Generator) -> Segmentation:
         sizes = found.counted.counts
         sigma = found.counted.count_sigma if federation.noisy else 0.0
     else:
-        raise BudgetError(
-            "Failed attempts left nothing for a count of the segments.",
+        raise FederationError(
+            "Nothing was left to count the segments: no sum after the synopsis succeeded.",
             remedy="Wait until all members are reachable, then agree on a new study.",
         )
     order = np.argsort(-sizes, kind="stable")
@@ -172,9 +174,9 @@ def _assessed(federation: Sums, found: Found) -> Assessment | None:
 
 
 def _afforded(federation: Sums, step: str, query: Query) -> NoisySum | None:
-    """The step's sum; None, and a note, if failed attempts left too little for it."""
+    """The step's sum; None, and a note, if failed attempts left too little for it, or too few."""
     try:
         return federation.sum(step, query)
-    except BudgetError as error:
+    except (BudgetError, FederationError) as error:
         federation.note(f"{step} is left out. {error.cause}")
         return None

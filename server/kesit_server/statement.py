@@ -12,8 +12,9 @@ from typing import Any
 
 from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
-from kesit_privacy.noise import SECURE, SIMULATED
+from kesit_privacy.noise import SECURE
 from kesit_server.federation import Federation
+from kesit_server.naming import Wording
 
 
 def privacy_statement(federation: Federation) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def privacy_statement(federation: Federation) -> dict[str, Any]:
         "run": federation.run,
         "releasable": federation.modes == {SECURE},
         "promise_kept": not any(part in mode for mode in modes for part in ("-off", "-unmasked")),
-        "caveats": _caveats(federation),
+        "caveats": [words.en for words in caveats(federation)],
         "member_modes": modes,
         "unit": "one customer, added or removed",
         "max_clients_per_customer": study.max_clients_per_customer,
@@ -121,19 +122,42 @@ def round_up(epsilon: float) -> float:
     return rounded if rounded >= epsilon else round(rounded + 1e-4, 4)
 
 
-def _caveats(federation: Federation) -> list[str]:
-    caveats, modes = [], federation.modes
-    if modes != {SECURE}:
-        noise = SIMULATED if modes != {"simulated-secure"} else "Simulated members, not releasable"
-        caveats.append(f"{noise[0].upper()}{noise[1:]}: all ran in one process.")
+def caveats(federation: Federation) -> tuple[Wording, ...]:
+    """What limits the result, for whoever reads no further."""
+    found, modes = [], federation.modes
+    if modes == {"simulated-secure"}:
+        found.append(_SIMULATED_MEMBERS)
+    elif modes != {SECURE}:
+        found.append(_SIMULATED_NOISE)
     if any("-off" in mode for mode in modes):
-        caveats.append("Noise was off: this run gave no differential privacy at all.")
+        found.append(_NO_NOISE)
     if any(mode.endswith("unmasked") for mode in modes):
-        caveats.append("Masks were off: the server saw each member's own sums.")
-    gone = len(federation.greeted) - federation.members
+        found.append(_NO_MASKS)
+    all_of_them = len(federation.greeted)
+    gone = all_of_them - federation.members
     if gone:
-        caveats.append(
-            f"{gone} of {len(federation.greeted)} members fell away: the last sums lack their"
-            " customers."
+        found.append(
+            Wording(
+                f"{gone} of {all_of_them} members fell away: the last sums lack their customers.",
+                f"{all_of_them} üyeden {gone} tanesi ayrıldı: son toplamlarda müşterileri yok.",
+            )
         )
-    return caveats
+    return tuple(found)
+
+
+_SIMULATED_MEMBERS = Wording(
+    "Simulated members, not releasable: all ran in one process.",
+    "Simüle edilmiş üyeler, yayımlanamaz: hepsi tek bir süreçte çalıştı.",
+)
+_SIMULATED_NOISE = Wording(
+    "Simulated noise, not releasable: all ran in one process.",
+    "Simüle edilmiş gürültü, yayımlanamaz: hepsi tek bir süreçte çalıştı.",
+)
+_NO_NOISE = Wording(
+    "Noise was off: this run gave no differential privacy at all.",
+    "Gürültü kapalıydı: bu çalıştırma hiçbir diferansiyel mahremiyet sağlamadı.",
+)
+_NO_MASKS = Wording(
+    "Masks were off: the server saw each member's own sums.",
+    "Maskeler kapalıydı: sunucu her üyenin kendi toplamlarını gördü.",
+)

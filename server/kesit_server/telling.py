@@ -7,7 +7,6 @@ and drawn anywhere.
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,11 @@ from kesit_server.errors import ResultError
 from kesit_server.hierarchy import Dendrogram
 from kesit_server.naming import Language, Vocabulary, Wording
 
-FORMAT = 1
+FORMAT = 2
 """Of segments.json; it changes when a program that reads an older one must change."""
+
+LARGEST = 1e15
+"""No number in a result is as large; a file may come from anyone, and pictures have axes."""
 
 NOT_RELEASABLE = Wording("Simulated, not releasable", "Simülasyon, yayımlanamaz")
 
@@ -44,12 +46,17 @@ class Telling:
     """What segments.json holds for people.
 
     Attributes:
-        caveats: in English, what limits the result.
+        study, run, epsilon, delta: of what the result is, and what it cost.
+        caveats: what limits the result.
         fit: figures of the evaluation; None if there was none.
     """
 
+    study: str
+    run: str
+    epsilon: float
+    delta: float
     releasable: bool
-    caveats: tuple[str, ...]
+    caveats: tuple[Wording, ...]
     cards: tuple[Card, ...]
     tree: Dendrogram
     choice: Choice | None
@@ -72,13 +79,26 @@ class Telling:
         choice, fit = plain["choice_of_k"], plain["fit"]
         figures = None if fit is None else {name: fit[name] for name in FIGURES}
         return cls(
+            TypeAdapter(str).validate_python(plain["study"], strict=True),
+            TypeAdapter(str).validate_python(plain["run"], strict=True),
+            TypeAdapter(float).validate_python(plain["epsilon_spent"]),
+            TypeAdapter(float).validate_python(plain["delta"]),
             TypeAdapter(bool).validate_python(plain["releasable"], strict=True),
-            TypeAdapter(tuple[str, ...]).validate_python(plain["caveats"]),
+            TypeAdapter(tuple[Wording, ...]).validate_python(plain["caveats"]),
             cards,
             tree,
             None if choice is None else Choice.from_dict(choice),
             None if fit is None else TypeAdapter(dict[str, Figure]).validate_python(figures),
         )
+
+    def title(self, language: Language = "en") -> str:
+        """Of what the result is, on one line."""
+        words = {"en": ("Study", "run", "cost"), "tr": ("Çalışma", "çalıştırma", "maliyet")}
+        study, run, cost = words[language]
+        delta = f"{self.delta:g}"
+        delta = delta.replace(".", ",") if language == "tr" else delta
+        spent = f"ε = {naming.number(self.epsilon, language)}, δ = {delta}"
+        return f"{study} {self.study} · {run} {self.run[:8]} · {cost} {spent}"
 
     def text(self, language: Language = "en") -> str:
         """All of it, for a person."""
@@ -89,7 +109,9 @@ class Telling:
             parts.append(_fit_text(self.fit, language))
         parts.append(_tree_text(self.tree, [card.name for card in self.cards], language))
         if not self.releasable:
-            parts.insert(0, "\n".join([NOT_RELEASABLE.of(language), *self.caveats]))
+            told = [words.of(language) for words in self.caveats]
+            parts.insert(0, "\n".join([NOT_RELEASABLE.of(language), *told]))
+        parts.insert(0 if self.releasable else 1, self.title(language))
         return "\n\n".join(parts)
 
 
@@ -102,7 +124,7 @@ def read(folder: Path) -> Telling:
     path = folder / results.SEGMENTS
     try:
         data = path.read_bytes()
-        plain = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        plain = json.loads(data, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
         _printable(plain)
         return Telling.from_dict(plain)
     except OSError as error:
@@ -143,9 +165,13 @@ _STEERING = ("Cc", "Cf", "Zl", "Zp")
 
 def _finite(text: str) -> float:
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no number")
+    if not abs(value) <= LARGEST:  # nor is "not a number"
+        raise ValueError(f"{text[:30]} is no number of a result")
     return value
+
+
+def _whole(text: str) -> int:
+    return int(_finite(text))
 
 
 def _short(error: Exception) -> str:

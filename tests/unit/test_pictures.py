@@ -135,12 +135,15 @@ def test_all_pictures_are_png_and_say_if_they_may_not_be_released(
         pictures, "png", lambda figure: (drawn.append(texts(figure)), real(figure))[1]
     )
     tree = dendrogram(np.random.default_rng(0).random((4, 2)) * GRID, np.full(4, 1234.0))
-    told = Telling(releasable, (), some_cards(4), tree, some_choice(), None)
+    told = Telling(
+        "S$hop", "ab" * 16, 1.0, 1e-4, releasable, (), some_cards(4), tree, some_choice(), None
+    )
     files = pictures.pictures(told, language)
     assert list(files) == [f"{name}-{language}.png" for name in ("cards", "choice", "dendrogram")]
     assert all(data.startswith(PNG) for data in files.values())
     words = NOT_RELEASABLE.of(language)
     assert [words in said for said in drawn] == [not releasable] * 3
+    assert all(r"S\$hop" in said and "abababab" in said and "ε = 1" in said for said in drawn)
     assert f"choice-{language}.png" not in pictures.pictures(replace(told, choice=None), language)
 
 

@@ -248,7 +248,7 @@ def test_rounds_that_cannot_be_paid_are_left_out(name: str) -> None:
 )
 def test_segments_that_were_never_counted_are_no_result(name: str, lost: tuple[str, ...]) -> None:
     federation = pooled(STUDIES[name], unaffordable=lost)
-    with pytest.raises(BudgetError, match="nothing for a count of the segments"):
+    with pytest.raises(FederationError, match="Nothing was left to count the segments"):
         segmented(federation)
 
 
@@ -306,7 +306,7 @@ def test_a_failed_evaluation_is_left_out_and_the_segments_stand(name: str) -> No
     if name == "grid alone":
         finished = failing(name, len(steps) - 1)
         finished.federation.hello()
-        with pytest.raises(BudgetError, match="nothing for a count"):
+        with pytest.raises(FederationError, match="Nothing was left to count"):
             segment(finished.federation, np.random.default_rng(0))
         return
     finished, segments = run(name, len(steps) - 1)
@@ -315,6 +315,24 @@ def test_a_failed_evaluation_is_left_out_and_the_segments_stand(name: str) -> No
     assert any(text.startswith("evaluation is left out.") for text in finished.told)
     assert segments.sizes.sum() > 0
     assert len(segments.centres) == 3
+
+
+@pytest.mark.parametrize("name", ["grid", "codebook"])
+@pytest.mark.parametrize("lost", ["lloyd-2", "evaluation"])
+def test_too_few_members_for_a_late_step_lose_no_paid_study(name: str, lost: str) -> None:
+    """The roster is at its minimum when a member falls away: what was opened before stands."""
+    study = STUDIES[name]
+    steps = [step.step for step in study.plan]
+    attempt = steps.index(lost)
+    finished = failing(name, attempt, clients=study.roster.min_size)
+    finished.federation.hello()
+    segments = segment(finished.federation, np.random.default_rng(0))
+    finished.check_books()
+    assert charges(finished) == [(step, 1) for step in steps[: attempt + 1]]
+    assert segments.assessment is None
+    told = [text for text in finished.told if "is left out." in text]
+    assert [text.split()[0] for text in told] == steps[attempt:]
+    assert segments.sizes.sum() > 0
 
 
 @pytest.mark.parametrize("name", ["codebook", "deep codebook"])

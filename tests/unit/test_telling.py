@@ -17,6 +17,7 @@ from kesit_server import results, telling
 from kesit_server.app import result_files
 from kesit_server.choice import Choice
 from kesit_server.errors import ResultError
+from kesit_server.statement import caveats
 from kesit_server.telling import NOT_RELEASABLE
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, simulate
@@ -60,7 +61,8 @@ def test_what_is_read_is_what_was_written(result: SimulationResult, folder: Path
         name: figure.as_dict() for name, figure in fit.figures.items()
     }
     assert not told.releasable
-    assert told.caveats
+    assert (told.study, told.run) == (result.federation.study.name, result.federation.run)
+    assert told.caveats == caveats(result.federation)
 
 
 def test_the_text_tells_all_of_it_in_both_languages(folder: Path) -> None:
@@ -120,7 +122,11 @@ def put(value: Any, *way: str | int) -> Callable[[dict[str, Any]], None]:
     "change",
     [
         *map(without, ("kesit_segments", "releasable", "segments", "dendrogram", "fit", "labels")),
-        put(2, "kesit_segments"),
+        put(1, "kesit_segments"),
+        put(1e300, "choice_of_k", "curve", 0, "silhouette_sd"),
+        put(10**40, "segments", 0, "size"),
+        put(5, "study"),
+        put({"en": "only"}, "caveats", 0),
         put("no", "releasable"),
         put([], "segments"),
         put(7, "segments", 0, "segment"),

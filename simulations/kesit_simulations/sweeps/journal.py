@@ -65,8 +65,11 @@ class Journal:
         """
         try:
             rows = self._books.execute("SELECT key, record FROM done").fetchall()
-            return {key: json.loads(record) for key, record in rows}
-        except (sqlite3.Error, ValueError) as error:
+            found = {key: json.loads(record) for key, record in rows}
+            if not all(isinstance(record, dict) for record in found.values()):
+                raise ValueError("a record is none of a sweep")
+            return found
+        except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             raise self._unusable(error) from error
 
     def add(self, key: str, record: dict[str, Any]) -> None:

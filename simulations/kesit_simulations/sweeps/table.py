@@ -51,10 +51,17 @@ def tabulate(sweep: Sweep, cells: Sequence[Cell], records: Mapping[str, Record])
 
     Raises:
         KeyError: a cell, or the pooled fit that it is compared with, has no record.
+        ResultError: a record holds what no sweep writes.
     """
-    rows = [_row(sweep, cell, records) for cell in cells]
-    columns = {name: [row.get(name) for row in rows] for name in SCHEMA}
-    return pl.DataFrame(columns, schema=SCHEMA)
+    try:
+        rows = [_row(sweep, cell, records) for cell in cells]
+        columns = {name: [row.get(name) for row in rows] for name in SCHEMA}
+        return pl.DataFrame(columns, schema=SCHEMA)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ResultError(
+            "The sweep's journal holds records that no sweep writes.",
+            remedy="Begin anew with another --out.",
+        ) from error
 
 
 def write(folder: Path, table: pl.DataFrame) -> None:
