@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kesit_client.app import make_app
 from kesit_privacy.features import CodeArray
+from kesit_privacy.instruction import Instruction
+from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
 from kesit_privacy.wire import HELLO, SUM
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
+from kesit_server.run_book import Unkept
 from kesit_simulations.grid import InProcessGrid
 from kit import SERVER, query_for, random_codes, small_nodes, spent
+
+
+class Checking(Unkept):
+    """A book that keeps nothing, and looks before each attempt is sent."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def asked(self, order: Instruction, spending: Sequence[Spending]) -> None:
+        self._look()
 
 
 class Run:
@@ -54,7 +67,7 @@ class Run:
             SERVER,
             simulated=True,
             on_event=self.told.append,
-            on_charge=lambda _: self.check_books(),
+            book=Checking(self.check_books),
         )
 
     def check_books(self) -> None:

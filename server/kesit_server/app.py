@@ -1,11 +1,10 @@
-"""The ServerApp: one Flower run is one run of a study, from hello to a result folder."""
+"""One run of a study, from hello to the files of a result folder; and the Flower ServerApp."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -15,14 +14,16 @@ from flwr.app import Context  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
 
 from kesit_privacy import recipes
+from kesit_privacy.errors import KesitError
 from kesit_privacy.identity import Identity
 from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
-from kesit_privacy.study_file import load_study
 from kesit_server import results
 from kesit_server.courier import Courier, Patience
+from kesit_server.errors import FederationError
 from kesit_server.federation import Federation
-from kesit_server.portrait import Portrait, portray
+from kesit_server.portrait import Portrait
+from kesit_server.run_book import RunBook
 from kesit_server.segmentation import Segmentation, segment
 from kesit_server.statement import as_text, caveats, privacy_statement
 
@@ -33,9 +34,12 @@ class Coordination:
 
     Attributes:
         seed: of restarts and synthetic points (released values only); None draws one.
-        on_charge: keeps the spending log, before each attempt is sent.
+        book: keeps the run; None if it ends with this process.
+        resumed: whether the book holds the beginning of this run.
+        enrolled: the identity of each Flower node; None in simulations.
         on_event: gets a line of text at each notable event; on_reply gets (answered, asked).
-        finish: gets the federation and the segments when the run is over.
+        finish: gets the federation and the segments when the run is over; on_failure gets the
+            federation and the error if it cannot be finished.
     """
 
     study: Study
@@ -44,9 +48,14 @@ class Coordination:
     patience: Patience = field(default_factory=Patience)
     simulated: bool = False
     seed: int | None = None
+    book: RunBook | None = None
+    resumed: bool = False
+    enrolled: Mapping[int, str] | None = None
     on_event: Callable[[str], None] = field(default=lambda text: None)
-    on_charge: Callable[[Federation], None] = field(default=lambda federation: None)
     on_reply: Callable[[int, int], None] = field(default=lambda answered, asked: None)
+    on_failure: Callable[[Federation, KesitError], None] = field(
+        default=lambda federation, error: None
+    )
 
 
 def make_app(prepare: Callable[[Context], Coordination]) -> ServerApp:
@@ -67,21 +76,27 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
         KesitError: the budget is too small, or too few members answered; nothing is written.
     """
     recipes.check_budget(plan.study)
-    courier = Courier(grid, plan.patience, plan.on_reply)
     federation = Federation(
-        courier,
+        Courier(grid, plan.patience, plan.on_reply),
         plan.study,
         plan.identity,
         simulated=plan.simulated,
         on_event=plan.on_event,
-        on_charge=plan.on_charge,
+        book=plan.book,
+        enrolled=plan.enrolled,
     )
-    federation.hello()
+    if plan.resumed:
+        federation.resume()
+    else:
+        federation.hello()
     seed = secrets.randbits(63) if plan.seed is None else plan.seed
     try:
         segments = segment(federation, np.random.default_rng(seed))
-    finally:
-        federation.end()
+    except KesitError as error:
+        federation.end()  # what else stops a run may be gone on with: members keep their keys
+        plan.on_failure(federation, error)
+        raise
+    federation.end()
     plan.finish(federation, segments)
 
 
@@ -108,26 +123,12 @@ _TOLD = (
 """What segments.json says of its run, as the privacy statement has it."""
 
 
-def _from_run_config(context: Context) -> Coordination:
-    """Production: the run's configuration names the study, the server's key, a folder for the
-    result and one for spending logs."""
-    place = {name: Path(str(context.run_config[f"kesit-{name}"])) for name in _PATHS}
-    identity = Identity.load(place["key"])
-    results.check_free(place["out"])
-    return Coordination(
-        study=load_study(place["study"]),
-        identity=identity,
-        finish=lambda federation, segments: results.write_folder(
-            place["out"],
-            result_files(federation, portray(segments, np.random.default_rng()), identity),
-        ),
-        on_charge=lambda federation: results.replace_file(
-            place["log"] / f"{federation.run}.json", sign_log(federation.spending, identity)
-        ),
-        on_event=print,
+def _started_by_flower(context: Context) -> Coordination:
+    """Where Flower itself would run this app: Kesit runs studies in a process of its own."""
+    raise FederationError(
+        "Flower started the ServerApp by itself.", remedy="Run studies with `kesit server run`."
     )
 
 
-_PATHS = ("study", "key", "out", "log")
-
-app = make_app(_from_run_config)
+app = make_app(_started_by_flower)
+"""What the Flower bundle points at. Simulations and `kesit server run` call `coordinate`."""

@@ -1,8 +1,9 @@
 """The courier: the same bytes to many nodes over Flower's `Grid`, until they answer or time is up.
 
 Polling the grid is finer than Flower's own `send_and_receive`, whose three-second steps would be
-most of a round's time. A node that stays silent is asked again with the same bytes: a client
-answers one instruction with one answer, so asking twice costs nothing.
+most of a round's time. A node that stays silent is asked again with the same bytes, and one that
+fails or goes away after a pause: a client answers one instruction with one answer, so asking twice
+costs nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class Patience:
 
     Attributes:
         seconds: in all, for one message to all nodes; 0 for a grid that answers at once.
-        asks: how often a silent node is asked within that time.
+        asks: how often a node that stays silent is asked within that time.
         poll_seconds: between two looks at the grid.
+        pause_seconds: before a node that failed or went away is asked again.
     """
 
-    seconds: float = 60.0
+    seconds: float = 90.0
     asks: int = 3
-    poll_seconds: float = 0.2
+    poll_seconds: float = 0.05
+    pause_seconds: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,51 +63,61 @@ class Courier:
     def ask(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> dict[int, Reply]:
         """Send `fields` to each node; the replies of those that answered, by node.
 
-        A reply that breaks the wire format counts as an INTERNAL failure of its node.
+        A reply that breaks the wire format counts as an INTERNAL failure of its node. One that
+        comes later than `Patience.seconds` is never read.
         """
-        replies: dict[int, Reply] = {}
-        for _ in range(self.patience.asks):
-            silent = [node for node in nodes if node not in replies]
-            if not silent:
-                break
-            self._ask_once(kind, fields, silent, replies, len(nodes))
-        return replies
+        patience, replies = self.patience, dict[int, Reply]()
+        pending: set[str] = set()
+        until = time.monotonic() + patience.seconds
+        asks, again_at = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0.0)
+        while True:
+            now = time.monotonic()
+            due = [n for n in nodes if n not in replies and asks[n] < patience.asks]
+            due = [n for n in due if again_at[n] <= now]
+            if patience.seconds and now >= until:
+                due = []
+            for node in due:
+                asks[node] += 1
+                again_at[node] = now + patience.seconds / patience.asks
+            pending |= self._push(kind, fields, due)
+            for node in self._pull(pending, replies, len(nodes)):
+                asks[node] -= 1  # it failed or went away: that was no answer
+                again_at[node] = now + patience.pause_seconds
+            if len(replies) == len(nodes) or (not due and now >= until):
+                return replies
+            if patience.seconds:
+                time.sleep(patience.poll_seconds)
 
-    def _ask_once(
-        self,
-        kind: str,
-        fields: Mapping[str, bytes],
-        nodes: list[int],
-        replies: dict[int, Reply],
-        asked: int,
-    ) -> None:
-        sizes = sum(len(value) for value in fields.values())
-        pending = set(
+    def _push(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> set[str]:
+        """The ids of the messages."""
+        if not nodes:
+            return set()
+        self.messages += len(nodes)
+        self.bytes_sent += sum(len(value) for value in fields.values()) * len(nodes)
+        records = [RecordDict({RECORD: ConfigRecord(dict(fields))}) for _ in nodes]
+        return set(
             self.grid.push_messages(
-                self.grid.create_message(
-                    RecordDict({RECORD: ConfigRecord(dict(fields))}), kind, node, ""
-                )
-                for node in nodes
+                self.grid.create_message(content, kind, node, "")
+                for content, node in zip(records, nodes, strict=True)
             )
         )
-        self.messages += len(nodes)
-        self.bytes_sent += sizes * len(nodes)
-        until = time.monotonic() + self.patience.seconds / self.patience.asks
-        while pending:
-            for message in self.grid.pull_messages(list(pending)):
-                pending.discard(message.metadata.reply_to_message_id)
-                if message.has_error():
-                    continue  # the node failed or went away: silence, so it is asked again
-                node = message.metadata.src_node_id
-                records = message.content.config_records
-                data = records[RECORD].get(REPLY) if RECORD in records else None
-                self.bytes_received += len(data) if isinstance(data, bytes) else 0
+
+    def _pull(self, pending: set[str], replies: dict[int, Reply], asked: int) -> list[int]:
+        """Move what has come from `pending` to `replies`; the nodes whose message failed."""
+        failed = []
+        for message in self.grid.pull_messages(list(pending)) if pending else ():
+            pending.discard(message.metadata.reply_to_message_id)
+            node = message.metadata.src_node_id
+            if message.has_error():
+                failed.append(node)
+                continue
+            records = message.content.config_records
+            data = records[RECORD].get(REPLY) if RECORD in records else None
+            self.bytes_received += len(data) if isinstance(data, bytes) else 0
+            if node not in replies:  # asked twice, it may answer twice
                 replies[node] = _read(data)
                 self.on_reply(len(replies), asked)
-            if time.monotonic() >= until:
-                return
-            if pending:
-                time.sleep(self.patience.poll_seconds)
+        return [node for node in failed if node not in replies]
 
 
 def _read(data: object) -> Reply:

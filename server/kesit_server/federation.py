@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
@@ -34,6 +34,7 @@ from kesit_privacy.wire import (
 )
 from kesit_server.courier import Courier, Reply
 from kesit_server.errors import FederationError
+from kesit_server.run_book import KeptAttempt, RunBook, Unkept
 from kesit_server.sums import NoisySum
 
 SMALLEST_PART = 1 / 16
@@ -52,7 +53,9 @@ class Federation:
         identity: the server's key, which clients pin.
         simulated: allow more members than retries could bear, and simulated noise.
         on_event: called with a line of text when something happens that a person may want to know.
-        on_charge: called before each attempt is sent, when `spending` has its entry.
+        book: keeps the run as it goes, so that another process can go on with it.
+        enrolled: the identity of each Flower node. A hello of anyone else counts as silence, so
+            that a stranger cannot make the members refuse the whole run. None: any identity.
     """
 
     def __init__(
@@ -63,7 +66,8 @@ class Federation:
         *,
         simulated: bool = False,
         on_event: Callable[[str], None] = lambda text: None,
-        on_charge: Callable[[Federation], None] = lambda federation: None,
+        book: RunBook | None = None,
+        enrolled: Mapping[int, str] | None = None,
     ) -> None:
         self.study = study
         self.orders: list[Instruction] = []
@@ -73,7 +77,8 @@ class Federation:
         self._identity = identity
         self._simulated = simulated
         self._on_event = on_event
-        self._on_charge = on_charge
+        self._book = book or Unkept()
+        self._enrolled = enrolled
         self._filter = accounting.GaussianFilter(study.mu2_units)
         self._request = HelloRequest(study.hash, secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
@@ -130,6 +135,7 @@ class Federation:
                 if reply.code is RefusalCode.OK:
                     hello = Hello.from_value(canonical.decode(reply.payload))
                     hello_form.gather(self._request, [hello])  # one bad hello ends no run
+                    self._check_enrolled(node, hello)
                     hellos[node] = hello
             except ProtocolError:
                 replies[node] = Reply(RefusalCode.INTERNAL, b"")
@@ -146,8 +152,20 @@ class Federation:
         self._node_of = {hello.identity: node for node, hello in hellos.items()}
         self._roster = tuple(sorted(self._node_of))
         self._check_silence()
+        self._book.begin(self._transcript, self._node_of)
         self._on_event(f"{len(self._roster)} of {len(nodes)} members take part")
         return self._transcript
+
+    def resume(self) -> None:
+        """Take up the run that the book holds, in place of a hello.
+
+        `sum` then repeats what was opened and asks for what was in flight with the same bytes, so
+        no member is charged twice. The caller must go through the same steps as before.
+        """
+        self._transcript, self._node_of = self._book.begun(self.study)
+        self._request = self._transcript.request
+        self._roster = tuple(sorted(self._node_of))
+        self._on_event(f"run {self.run} is taken up again with {len(self._roster)} members")
 
     def sum(self, step: str, query: Query, canaries: Canaries | None = None) -> NoisySum:
         """The noisy sum of `query` over all members' customers, for one step of the plan.
@@ -159,12 +177,23 @@ class Federation:
         planned = self._planned(step, query)
         self._require_enough(len(self._roster), [])  # a step that lost members may be behind us
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            order = self._instruct(planned, attempt, query, canaries or Canaries())
+            kept = self._book.attempt(step, attempt)
+            if kept is None:
+                order = self._instruct(planned, attempt, query, canaries or Canaries())
+            else:
+                order = self._take_up(kept, planned, query)
+                if kept.opened is not None:
+                    self.sums.append(kept.opened)
+                    return kept.opened
+                if kept.left is not None:
+                    self._roster = kept.left
+                    continue
             self._on_event(f"{step}: {len(self._roster)} members are asked")
             answers, absent = self._collect(order)
             if not absent:
                 return self._open(order, answers)
             self._roster = tuple(member for member in self._roster if member in answers)
+            self._book.failed(step, attempt, self._roster)
             reasons = ", ".join(f"{name[:12]} {_reason(reply)}" for name, reply in absent[:5])
             self._on_event(f"{step}: attempt {attempt} failed, {len(absent)} absent ({reasons})")
             self._require_enough(len(self._roster), absent)
@@ -227,7 +256,6 @@ class Federation:
             "colluders": self.study.roster.max_colluders,
         }
         variance = accounting.share_variance(self._affordable(step), **price)
-        units = accounting.charge_units(share_variance=variance, **price)
         order = Instruction(
             study=self.study.hash,
             run=self.run,
@@ -246,6 +274,35 @@ class Federation:
             roster=self._roster,
             canaries=canaries,
         )
+        self._charge(order)
+        self._book.asked(order, self.spending)  # before anyone is asked
+        return order
+
+    def _take_up(self, kept: KeptAttempt, step: PlanStep, query: Query) -> Instruction:
+        """An instruction of the book, charged as it was.
+
+        Raises:
+            FederationError: the steps so far lead to another query than the one that was asked.
+        """
+        order = kept.order
+        kept_params, params = map(canonical.encode, (order.params, query.params()))
+        if (order.step, order.query, kept_params) != (step.step, query.name, params):
+            raise FederationError(
+                f"{step.step}: the run asked for another sum than it would ask for now.",
+                remedy="Resume it with the version of Kesit and on the machine that began it.",
+            )
+        self._charge(order)
+        return order
+
+    def _charge(self, order: Instruction) -> None:
+        """Enter an attempt in the server's own books."""
+        units = accounting.charge_units(
+            share_variance=order.share_variance,
+            delta_sq=order.delta_sq,
+            multiplicity=order.multiplicity,
+            roster=len(order.roster),
+            colluders=order.colluders,
+        )
         self._filter = self._filter.charge(units)
         self.orders.append(order)
         self.spending.append(
@@ -253,15 +310,13 @@ class Federation:
                 self.study.hash,
                 self.study.purpose,
                 self.run,
-                step.step,
-                attempt,
+                order.step,
+                order.attempt,
                 canonical.digest(order.encode()).hex(),
                 units,
-                self._roster,
+                order.roster,
             )
         )
-        self._on_charge(self)
-        return order
 
     def _collect(
         self, order: Instruction
@@ -295,7 +350,20 @@ class Federation:
             total[size:],
         )
         self.sums.append(opened)
+        self._book.opened(opened)
         return opened
+
+    def _check_enrolled(self, node: int, hello: Hello) -> None:
+        """Refuse a hello in another's name, or of nobody's.
+
+        Raises:
+            ProtocolError: the node's key was admitted for another identity, or not at all.
+        """
+        if self._enrolled is not None and self._enrolled.get(node) != hello.identity:
+            raise ProtocolError(
+                f"node {node} answers as {hello.identity[:16]}, who is not enrolled there.",
+                remedy="Admit that member's own request, or revoke the node.",
+            )
 
     def _require_enough(self, present: int, absent: list[tuple[str, Reply | None]]) -> None:
         if present >= self.study.roster.min_size:

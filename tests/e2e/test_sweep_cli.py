@@ -10,8 +10,8 @@ import pytest
 
 from clikit import Kesit, edit, files
 from kesit_cli import exits
+from kesit_server.journal import Journal
 from kesit_simulations.sweeps import engine, grid, table
-from kesit_simulations.sweeps.journal import Journal
 from sweepkit import SWEEP, write_blobs
 
 

@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from kesit_cli import exits
+from kesit_server.journal import JOURNAL, Journal
 from kesit_simulations.sweeps import engine, table
-from kesit_simulations.sweeps.journal import JOURNAL, Journal
 from sweepkit import sweep_of, write_blobs
 
 SWEEP = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,14 +19,16 @@ from kesit_client.node import Node
 from kesit_privacy.errors import KesitError, StudyError
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.identity import Identity
+from kesit_privacy.instruction import Instruction
 from kesit_privacy.noise import SECURE
-from kesit_privacy.spending import read_log
+from kesit_privacy.spending import Spending, read_log
 from kesit_privacy.study_file import study_from_toml
 from kesit_privacy.wire import RefusalCode, refusal
 from kesit_server.app import Coordination, coordinate, result_files
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
 from kesit_server.portrait import portray
+from kesit_server.run_book import Unkept
 from kesit_server.segmentation import Segmentation, segment
 from kesit_server.statement import as_text, privacy_statement
 from kesit_simulations.grid import InProcessGrid
@@ -108,11 +110,11 @@ class Branches:
         self.nodes = [open_node(home) for home in self.homes]
         return self.nodes
 
-    def federation(self, on_charge: Callable[[Federation], None] = lambda _: None) -> Federation:
+    def federation(self) -> Federation:
         """A real federation over these nodes."""
         grid = self.grid()
         courier = Courier(grid, Patience(0, 1))
-        return Federation(courier, self.study, self.server, on_charge=on_charge)
+        return Federation(courier, self.study, self.server)
 
     def grid(self) -> InProcessGrid:
         app = make_app(lambda context: self.nodes[int(str(context.node_config["partition-id"]))])
@@ -308,9 +310,10 @@ def test_keys_are_deleted_also_when_a_run_fails(branches: Branches) -> None:
         node.approve(branches.study)
     runs: list[str] = []
 
-    def lose_one(federation: Federation) -> None:
-        runs.append(federation.run)
-        branches.nodes[0].studies.clear()
+    class Losing(Unkept):
+        def asked(self, order: Instruction, spending: Sequence[Spending]) -> None:
+            runs.append(order.run)
+            branches.nodes[0].studies.clear()
 
     with pytest.raises(KesitError, match="2 members are left"):
         coordinate(
@@ -320,7 +323,7 @@ def test_keys_are_deleted_also_when_a_run_fails(branches: Branches) -> None:
                 branches.server,
                 lambda federation, segments: None,
                 Patience(0, 1),
-                on_charge=lose_one,
+                book=Losing(),
             ),
         )
     assert len(runs) == 1

@@ -13,11 +13,11 @@ import pytest
 
 from kesit_privacy.errors import KesitError, StudyError
 from kesit_server.errors import ResultError
+from kesit_server.journal import JOURNAL, Journal
 from kesit_simulations.errors import SimulationError
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.sweeps import engine, grid, spec, table, work
 from kesit_simulations.sweeps.grid import Division
-from kesit_simulations.sweeps.journal import JOURNAL, Journal
 from kesit_simulations.sweeps.work import CellRun, PooledFit, Worker
 from kit import broken
 from sweepkit import SWEEP, sweep_of, write_blobs

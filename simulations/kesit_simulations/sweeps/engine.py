@@ -20,10 +20,10 @@ import polars as pl
 from kesit_privacy import canonical
 from kesit_server import results
 from kesit_server.errors import ResultError
+from kesit_server.journal import JOURNAL, Journal
 from kesit_simulations.errors import SimulationError
 from kesit_simulations.sweeps import pool, table
 from kesit_simulations.sweeps.grid import Cell, grid
-from kesit_simulations.sweeps.journal import JOURNAL, Journal
 from kesit_simulations.sweeps.spec import Sweep
 from kesit_simulations.sweeps.work import CellRun, Data, PooledFit, Record, Task, Worker, load
 

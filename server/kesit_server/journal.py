@@ -1,4 +1,4 @@
-"""What a sweep has done so far, in one SQLite file that a kill at any moment leaves sound.
+"""What long work has done so far, in one SQLite file that a kill at any moment leaves sound.
 
 Each record is committed by itself, under a key that can stand there once. SQLite's own exclusive
 lock is held while a process works on the folder: it ends with the process, however that ends.
@@ -67,7 +67,7 @@ class Journal:
             rows = self._books.execute("SELECT key, record FROM done").fetchall()
             found = {key: json.loads(record) for key, record in rows}
             if not all(isinstance(record, dict) for record in found.values()):
-                raise ValueError("a record is none of a sweep")
+                raise ValueError("a record is no table")
             return found
         except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
             raise self._unusable(error) from error
@@ -91,11 +91,11 @@ class Journal:
     def _unusable(self, error: Exception) -> ResultError:
         if "locked" in str(error):
             return ResultError(
-                f"{self._path.parent}: another process is at work on this sweep.",
-                remedy="Wait until it is done, or stop it; or give another --out.",
+                f"{self._path.parent}: another process is at work here.",
+                remedy="Wait until it is done, or stop it; or work in another folder.",
             )
         return ResultError(
             f"{self._path}: cannot be used ({error}).",
-            remedy="Check the room on the disk; if the file is damaged, begin anew with another"
-            " --out.",
+            remedy="Check the room on the disk; if the file is damaged, begin anew in another"
+            " folder.",
         )
