@@ -242,6 +242,15 @@ class Books:
             (study.hash, study.canonical, time.time()),
         )
 
+    def withdraw(self, study: str) -> bool:
+        """Take an approval back; whether there was one."""
+        return self._db.execute("DELETE FROM approval WHERE study = ?", (study,)).rowcount > 0
+
+    def approvals(self) -> list[tuple[str, float]]:
+        """(study, Unix seconds) of all approvals, oldest first."""
+        rows = self._db.execute("SELECT study, approved_at FROM approval ORDER BY approved_at")
+        return [(study, at) for study, at in rows]
+
     def approved(self, study: str) -> bool:
         """Whether the owner approved the study of this hash."""
         found = self._db.execute("SELECT 1 FROM approval WHERE study = ?", (study,)).fetchone()
@@ -300,12 +309,16 @@ class Books:
         )
         return [Charge(*row) for row in rows]
 
-    def add_charge(self, charge: Charge) -> int:
-        """Append a charge; 0 if (run, step, attempt) is charged already, else 1."""
+    def add_charge(self, charge: Charge, request: bytes | None = None) -> int:
+        """Append a charge; 0 if (run, step, attempt) is charged already, else 1.
+
+        Args:
+            request: the instruction's bytes, for the owner to read later what was asked.
+        """
         cursor = self._db.execute(
             "INSERT INTO charge"
-            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin, request)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 charge.run,
                 charge.step,
@@ -316,6 +329,7 @@ class Books:
                 charge.units,
                 charge.charged_at,
                 charge.origin,
+                request,
             ),
         )
         return cursor.rowcount
@@ -362,6 +376,10 @@ class Books:
             "INSERT INTO refusal (at, run, code, cause) VALUES (?, ?, ?, ?)",
             (time.time(), run, code, cause),
         )
+
+    def rows(self, query: str) -> list[sqlite3.Row]:
+        """Rows of a reader's own query (see `journal`)."""
+        return self._db.execute(query).fetchall()
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""

@@ -130,17 +130,15 @@ def parse_list(data: bytes) -> MemberList:
     try:
         parts = table(value, "list", "signature")
         body = table(parts["list"], "tag", *MemberList.__dataclass_fields__)
+        coordinator = hexadecimal(body["coordinator"], 32)
+        signature = hexadecimal(parts["signature"], 64)
+        if not verify(coordinator, canonical.encode(body), signature):
+            raise ValueError("what its coordinator did not sign: it was changed")
         if body["tag"] != TAG:
             raise ValueError("another tag")
-        members = _members(body)
-        signature = hexadecimal(parts["signature"], 64)
+        return _members(body)
     except ValueError as error:
         raise ProtocolError(f"The member list holds {error}.", remedy=REMEDY) from error
-    if not verify(members.coordinator, canonical.encode(body), signature):
-        raise ProtocolError(
-            "The member list was changed after its coordinator signed it.", remedy=REMEDY
-        )
-    return members
 
 
 def check_coordinator(members: MemberList, expected: str) -> None:
@@ -243,11 +241,11 @@ def _check_distinct(members: Sequence[Member]) -> None:
 def _authority(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 10_000:
         raise ValueError("no CA certificate")
-    certificate = x509.load_pem_x509_certificate(value.encode("ascii"))
     try:
+        certificate = x509.load_pem_x509_certificate(value.encode("ascii"))
         limits = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        limits = x509.BasicConstraints(ca=False, path_length=None)
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion) as error:
+        raise ValueError("a certificate that is no CA's") from error
     if not limits.ca or not isinstance(certificate.public_key(), ec.EllipticCurvePublicKey):
         raise ValueError("a certificate that is no CA's")
     return value

@@ -1,8 +1,8 @@
 """The key with which a node opens Flower's door: EC P-384 in OpenSSH's format, as Flower wants it.
 
 It proves to the SuperLink which node connects, nothing more: whoever steals it can stand at the
-door, but can neither say hello nor answer, which only the identity can. It is kept unlocked, because
-Flower reads no other.
+door, but can neither say hello nor answer, which only the identity can. It is kept unlocked,
+because Flower reads no other.
 """
 
 from __future__ import annotations
