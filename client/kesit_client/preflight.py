@@ -120,6 +120,25 @@ def open_books(path: Path) -> Store:
     Raises:
         StoreError: missing, something else, unreadable, or restored from a backup.
     """
+    store = existing_books(path)
+    restored = store.restored
+    if restored is not None:
+        store.close()
+        raise StoreError(
+            f"{path}: the books look restored from a backup ({restored}), so what they say is"
+            " spent may be too little.",
+            remedy="Get the server's signed spending log and merge it first"
+            " (`kesit client merge`).",
+        )
+    return store
+
+
+def existing_books(path: Path) -> Store:
+    """A client's existing books, also if they look restored: to read them, or to merge.
+
+    Raises:
+        StoreError: missing, something else, or unreadable.
+    """
     if not path.is_file():
         raise StoreError(
             f"{path}: there are no books here.",
@@ -129,16 +148,7 @@ def open_books(path: Path) -> Store:
         raise StoreError(
             f"{path}: is not a client's books.", remedy="Give the node's books.sqlite."
         )
-    store = Store.open(path)
-    restored = store.restored
-    if restored is not None:
-        store.close()
-        raise StoreError(
-            f"{path}: the books look restored from a backup ({restored}), so what they say is"
-            " spent may be too little.",
-            remedy="Get the server's signed spending log and merge it first.",
-        )
-    return store
+    return Store.open(path)
 
 
 def _tables(path: Path) -> set[str]:

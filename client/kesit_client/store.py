@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,18 +157,22 @@ class Store:
         self.witness()
         return Books(self._db).get("restored")
 
-    def merge(self, log: Sequence[Spending], me: str) -> int:
+    def merge(self, log: Sequence[Spending], me: str, former: Collection[str] = ()) -> int:
         """Add what the server's log knows and these books forgot; answers are allowed again.
 
         Unfinished runs are closed: what they already answered may be among the forgotten. If the
         witness counted more charges than are known even now, the books stay refused: another log
         is missing.
 
+        Args:
+            me: this client's identity. former: those that it had before.
+
         Returns:
             Number of charges added.
         """
         with self.transaction() as books:
-            added = sum(_merge_entry(books, entry) for entry in log if me in entry.roster)
+            mine = {me, *former}
+            added = sum(_merge_entry(books, entry) for entry in log if mine & set(entry.roster))
             books.end_all_runs()
             known, seen = (
                 books.charged(),
