@@ -61,7 +61,7 @@ def approve(home: Path, file: Path, expected: str) -> Path:
         )
     preflight.require_room(study, price(home, study))
     kept = copies(home).get(study.hash)
-    place = home / STUDIES / f"{_slug(study.name)}-{study.hash[:12]}.toml" if not kept else kept
+    place = kept or home / STUDIES / f"{_slug(study.name)}-{study.hash[:12]}.toml"
     with _undone(None if kept else place), closing(preflight.open_books(home / BOOKS)) as store:
         if not kept:
             _copy(file, place)

@@ -45,12 +45,14 @@ def write_backup(home: Path, file: Path) -> None:
         )
     existing_books(home / BOOKS).close()
     try:
-        with replacing(file, private=True) as target:
-            with tarfile.open(fileobj=target, mode="w:gz") as archive:
-                for name in PARTS:
-                    if (home / name).exists():
-                        archive.add(home / name, arcname=name)
-                _add_books(archive, home / BOOKS)
+        with (
+            replacing(file, private=True) as target,
+            tarfile.open(fileobj=target, mode="w:gz") as archive,
+        ):
+            for name in PARTS:
+                if (home / name).exists():
+                    archive.add(home / name, arcname=name)
+            _add_books(archive, home / BOOKS)
     except (OSError, sqlite3.Error) as error:
         raise ClientError(
             f"{file}: the backup cannot be written ({error}).",

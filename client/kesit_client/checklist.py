@@ -354,11 +354,21 @@ def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tupl
     Args:
         now: Unix seconds, from which the policy's periods look back.
     """
-    caps = [
-        ("study", study.mu2_units, books.spent(study=study.hash)),
-        ("lifetime", policy.units(policy.lifetime.epsilon), books.spent()),
-    ]
-    caps += [
+    own = ("study", study.mu2_units, books.spent(study=study.hash))
+    return [own, *caps(policy, books, now, study.purpose)]
+
+
+def caps(
+    policy: Policy, books: Books, now: float, purpose: str | None = None
+) -> list[tuple[str, int, int]]:
+    """Every cap of the policy: name, cap and what is spent, in units.
+
+    Args:
+        now: Unix seconds, from which the periods look back.
+        purpose: leave out the caps of other purposes.
+    """
+    found = [("lifetime", policy.units(policy.lifetime.epsilon), books.spent())]
+    found += [
         (
             f"{period.days}-day",
             policy.units(period.epsilon),
@@ -366,12 +376,12 @@ def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tupl
         )
         for period in policy.periods
     ]
-    caps += [
+    found += [
         (f"purpose {cap.purpose!r}", policy.units(cap.epsilon), books.spent(purpose=cap.purpose))
         for cap in policy.purpose_caps
-        if cap.purpose == study.purpose
+        if purpose is None or cap.purpose == purpose
     ]
-    return caps
+    return found
 
 
 def _bad_roster(cause: str) -> Refusal:

@@ -260,22 +260,21 @@ def _studies(home: Path) -> Iterator[Finding]:
         yield _warn("studies", f"{path.name}: is a second copy.", "Delete it.")
     with closing(preflight.existing_books(home / BOOKS)) as store, store.transaction() as books:
         approved = [study for study, _ in books.approvals()]
-    for study in approved:
-        if study not in kept:
-            yield _warn(
-                "studies",
-                f"The copy of the approved study {study[:16]} is gone.",
-                "Approve it again, or `kesit client withdraw-approval` it.",
-            )
-    for hash_, path in kept.items():
+    for lost in sorted(set(approved) - set(kept)):
+        yield _warn(
+            "studies",
+            f"The copy of the approved study {lost[:16]} is gone.",
+            "Approve it again, or `kesit client withdraw-approval` it.",
+        )
+    for path in kept.values():
         study = load_study(path)
-        if hash_ not in approved:
+        if study.hash not in approved:
             yield _warn(
                 "studies", f"{study.name} is not approved.", f"`kesit client approve {path}`"
             )
             continue
         check_policy(study, policy)
-        yield Finding(OK, "studies", f"{study.name} ({hash_[:16]}) is approved")
+        yield Finding(OK, "studies", f"{study.name} ({study.hash[:16]}) is approved")
 
 
 def _study_policy(home: Path, study: Study) -> Iterator[Finding]:

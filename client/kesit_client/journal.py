@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kesit_client.store import Store
+from kesit_privacy import accounting
 from kesit_privacy import instruction as instruction_form
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.instruction import Instruction
@@ -49,6 +50,10 @@ class Spent:
 
     name: str
     units: int
+
+    def epsilon(self, delta: float) -> float:
+        """ε at `delta`."""
+        return accounting.epsilon(self.units, delta)
 
 
 def read_log(store: Store) -> tuple[Entry, ...]:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kesit_client.checklist import budgets, check_policy
+from kesit_client.checklist import budgets, caps, check_policy
 from kesit_client.errors import StoreError
 from kesit_client.policy import Policy
 from kesit_client.store import Store
@@ -44,6 +44,11 @@ class Forecast:
     def fits(self) -> bool:
         """Whether a whole run fits in what is left."""
         return self.cost <= self.left
+
+    @property
+    def epsilon_left(self) -> float:
+        """ε of one more study that would use what is left, at `delta`."""
+        return accounting.epsilon(self.left, self.delta)
 
     @property
     def epsilons(self) -> tuple[float, float, float]:
@@ -79,6 +84,18 @@ def forecast(
         )
         for name, cap, spent in found
     )
+
+
+def standing(policy: Policy, store: Store, now: float | None = None) -> tuple[Forecast, ...]:
+    """Every cap of the policy as it stands, without a study.
+
+    Args:
+        now: Unix seconds; None for the present.
+    """
+    moment = time.time() if now is None else now
+    with store.transaction() as books:
+        found = caps(policy, books, moment)
+    return tuple(Forecast(name, cap, spent, 0, policy.lifetime.delta) for name, cap, spent in found)
 
 
 def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:
