@@ -123,11 +123,16 @@ def budget(
         )
     show.put(screen, table)
     for kind, rows in spent.items():
+        if not rows:
+            continue
         table = show.new_table(kind, "spent (ε)", right=(1,))
         for row in rows:
             table.add_row(row.name, f"{row.epsilon(policy.lifetime.delta):.3g}")
         screen.print()
         show.put(screen, table)
+    if not approved:
+        screen.print("\nno study is approved")
+        return
     table = show.new_table("approved study", "since")
     for name, at in approved:
         table.add_row(name, f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}")

@@ -164,7 +164,8 @@ def _edit(home: Path, change: Callable[[str], str]) -> None:
             file.write(new.encode("utf-8"))
     except StudyError as error:
         raise PolicyError(
-            f"{path}: the pin would not be valid: {error.cause}", remedy="Give another name."
+            f"{path}: the pin would not be valid.",
+            remedy="Give a name of printable characters, without space around it.",
         ) from error
     except OSError as error:
         raise PolicyError(

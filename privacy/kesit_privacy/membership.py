@@ -216,7 +216,10 @@ def _member(value: Any) -> Member:
     if fields["status"] not in (ACTIVE, REVOKED, RETIRED):
         raise ValueError("a status that is not known")
     line = text(fields["node_key"], 400)
-    node_keys.check_line(line)
+    try:
+        node_keys.check_line(line)
+    except ProtocolError as error:
+        raise ValueError("a node key that is none") from error
     return Member(
         text(fields["name"]),
         hexadecimal(fields["identity"], 32),
