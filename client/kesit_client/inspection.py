@@ -39,7 +39,7 @@ from kesit_privacy import accounting, node_keys
 from kesit_privacy.errors import KesitError, ProtocolError
 from kesit_privacy.identity import Identity, fingerprint
 from kesit_privacy.keyfiles import Unlock, from_environment, is_locked
-from kesit_privacy.membership import ACTIVE, MemberList
+from kesit_privacy.membership import ACTIVE
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 
@@ -76,7 +76,8 @@ def inspect(
     own_request(home)
     moment = time.time() if now is None else now
     found = [*_safely("keys", lambda: _keys(home, unlock))]
-    found += _safely("members", lambda: _membership(home, moment))
+    found += _safely("members", lambda: _membership(home))
+    found += _safely("certificate", lambda: _certificate(home, moment))
     found += _safely("policy", lambda: _policy(home, moment))
     found += _safely("pins", lambda: _pins(home))
     found += _safely("books", lambda: _books(home))
@@ -123,7 +124,7 @@ def _keys(home: Path, unlock: Unlock) -> Iterator[Finding]:
         )
 
 
-def _membership(home: Path, now: float) -> Iterator[Finding]:
+def _membership(home: Path) -> Iterator[Finding]:
     members, request = read_members(home), own_request(home)
     if members is None:
         yield _warn(
@@ -146,10 +147,12 @@ def _membership(home: Path, now: float) -> Iterator[Finding]:
             "New keys wait for the coordinator's next list.",
             "Send next/request.json to the coordinator, then join its list.",
         )
-    yield from _certificate(members, now)
 
 
-def _certificate(members: MemberList, now: float) -> Iterator[Finding]:
+def _certificate(home: Path, now: float) -> Iterator[Finding]:
+    members = read_members(home)
+    if members is None:
+        return
     ca = x509.load_pem_x509_certificate(members.authority.encode("ascii"))
     start, end = ca.not_valid_before_utc.timestamp(), ca.not_valid_after_utc.timestamp()
     if now + SKEW_SECONDS < max(start, members.created):

@@ -15,6 +15,7 @@ because TLS must come up again by itself after a restart.
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import json
 import secrets
@@ -120,12 +121,13 @@ def create(
     """
     settings = _checked(hosts, port, loopback_port, home / SETTINGS)
     identity = Identity.new()
-    ca, ca_key = authority.new_authority()
-    leaf, leaf_key = authority.new_leaf(ca, ca_key, settings.hosts)
+    moment = datetime.datetime.fromtimestamp(time.time() if now is None else now, datetime.UTC)
+    ca, ca_key = authority.new_authority(moment)
+    leaf, leaf_key = authority.new_leaf(ca, ca_key, settings.hosts, moment)
     members = MemberList(
         federation=secrets.token_hex(16),
         serial=1,
-        created=int(time.time() if now is None else now),
+        created=int(moment.timestamp()),
         coordinator=identity.public,
         authority=authority.as_pem(ca).decode("ascii"),
         host=settings.hosts[0],
