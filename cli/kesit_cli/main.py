@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import kesit_privacy.quiet  # noqa: F401  (before anything may import Flower)
-from kesit_cli import bench, demo, exits, segments, simulate, study
+from kesit_cli import bench, client, demo, exits, officer, segments, server, simulate, study
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -25,6 +25,9 @@ app = typer.Typer(
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(study.app, name="study")
 app.add_typer(segments.app, name="segments")
+app.add_typer(server.app, name="server")
+app.add_typer(client.app, name="client")
+app.add_typer(officer.app, name="officer")
 app.command(name="demo", context_settings=SETTINGS)(demo.demo)
 app.command(name="bench", context_settings=SETTINGS)(bench.bench)
 
@@ -54,6 +57,12 @@ def main(
       kesit study check my-study.toml     what it would do, and what it would cost
       kesit simulate run my-study.toml    run it on this machine
       kesit segments show FOLDER          what the result tells of each segment
+
+    \b
+    Between organisations:
+      kesit server init ...               a coordinator's folder, certificates and member list
+      kesit client init NAME ...          a member's folder: keys, policy, books
+      kesit officer sign FILE             a compliance officer's signature
 
     Exit codes: 0 fine, 1 bug, 2 usage, 3 study, policy or settings, 4 data, 5 privacy budget,
     6 federation, 7 result not written or not readable, 130 interrupted.

@@ -6,7 +6,6 @@ which the charge is committed. What it returns is what will be charged and compu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -43,6 +42,7 @@ def judge(
     study: Study | None,
     policy: Policy,
     books: Books,
+    now: float,
 ) -> Approved:
     """Decide about one instruction (rule 19 of the protocol), in this order.
 
@@ -50,6 +50,7 @@ def judge(
         digest: I, of the bytes as received.
         me, mode: this client's identity, and the mode that its hello declared.
         study: this client's own copy of the study that the instruction names, if it has one.
+        now: Unix seconds; what the policy's window and periods are judged by.
 
     Raises:
         Refusal: with the code that the server may learn, and the cause for the owner's log.
@@ -57,6 +58,7 @@ def judge(
     # 1. The study is approved here, and the policy allows what it wants.
     study = _approved_study(study, books)
     check_policy(study, policy)
+    check_window(policy, now)
     # 2. The run is one to which this client said hello, with a key that it still holds.
     check_server(transcript.request, policy)
     run = _own_run(instruction, transcript, study, me, books)
@@ -76,7 +78,7 @@ def judge(
         study.hash,
         study.purpose,
         units,
-        time.time(),
+        now,
     )
     if _answered_before(charge, instruction, run, books):
         return Approved(query, run, charge, charged_before=True)
@@ -86,7 +88,7 @@ def judge(
 
 
 def check_policy(study: Study, policy: Policy) -> None:
-    """Refuse a study whose purpose, features or queries this owner does not allow.
+    """Refuse a study that this owner does not allow: its purpose, features, queries, hash or cost.
 
     Raises:
         Refusal: with code POLICY.
@@ -104,6 +106,51 @@ def check_policy(study: Study, policy: Policy) -> None:
                     f"The policy does not allow the {kind} {name!r}.",
                     remedy=f"Add it to the policy's {kind} list, or do not take part.",
                 )
+
+    if policy.studies is not None and study.hash not in policy.studies:
+        raise Refusal(
+            RefusalCode.POLICY,
+            f"The policy lists the studies that it allows, and {study.hash[:16]} is not one.",
+            remedy="Add its whole hash to the policy's studies list, or do not take part.",
+        )
+    dearest = None if policy.max_epsilon is None else policy.units(policy.max_epsilon)
+    if dearest is not None and study.mu2_units > dearest:
+        costs = accounting.epsilon(study.mu2_units, policy.lifetime.delta)
+        raise Refusal(
+            RefusalCode.POLICY,
+            f"The study costs ε = {costs:.3g} at δ = {policy.lifetime.delta:g}, more than the"
+            f" policy's max_epsilon of {policy.max_epsilon:g}.",
+            remedy="Agree on a smaller epsilon, raise max_epsilon, or do not take part.",
+        )
+
+
+def check_window(policy: Policy, now: float) -> None:
+    """Refuse at an hour or on a day on which the owner lets the node answer nothing.
+
+    Raises:
+        Refusal: with code POLICY.
+    """
+    window = policy.window
+    if window is not None and not window.holds(now):
+        raise Refusal(
+            RefusalCode.POLICY,
+            f"It is outside {window.hours} ({window.time_zone}) on {', '.join(window.days)}.",
+            remedy="Run the study within these hours, or change the policy's [window].",
+        )
+
+
+def check_bundle(bundle: str, policy: Policy) -> None:
+    """Refuse a run whose Flower bundle (SHA-256, hex) the policy does not list, if it lists any.
+
+    Raises:
+        Refusal: with code POLICY.
+    """
+    if policy.bundles is not None and bundle not in policy.bundles:
+        raise Refusal(
+            RefusalCode.POLICY,
+            f"The bundle {bundle[:16]} is not one that the policy lists.",
+            remedy="Compare the bundle's hash with the coordinator, then add it to bundles.",
+        )
 
 
 def check_server(request: HelloRequest, policy: Policy) -> None:
@@ -183,6 +230,8 @@ def _check_roster(
     smallest = max(study.roster.min_size, study.roster.max_colluders + 2, policy.min_roster)
     if len(roster) < smallest:
         raise _bad_roster(f"The roster of {len(roster)} is smaller than {smallest}.")
+    if policy.max_roster is not None and len(roster) > policy.max_roster:
+        raise _bad_roster(f"The roster of {len(roster)} is larger than {policy.max_roster}.")
     if connectivity(len(roster)) <= study.roster.max_colluders:
         raise _bad_roster("As many colluders as the study allows could split the masking graph.")
     strangers = members - policy.pinned - {me}
@@ -305,11 +354,21 @@ def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tupl
     Args:
         now: Unix seconds, from which the policy's periods look back.
     """
-    caps = [
-        ("study", study.mu2_units, books.spent(study=study.hash)),
-        ("lifetime", policy.units(policy.lifetime.epsilon), books.spent()),
-    ]
-    caps += [
+    own = ("study", study.mu2_units, books.spent(study=study.hash))
+    return [own, *caps(policy, books, now, study.purpose)]
+
+
+def caps(
+    policy: Policy, books: Books, now: float, purpose: str | None = None
+) -> list[tuple[str, int, int]]:
+    """Every cap of the policy: name, cap and what is spent, in units.
+
+    Args:
+        now: Unix seconds, from which the periods look back.
+        purpose: leave out the caps of other purposes.
+    """
+    found = [("lifetime", policy.units(policy.lifetime.epsilon), books.spent())]
+    found += [
         (
             f"{period.days}-day",
             policy.units(period.epsilon),
@@ -317,12 +376,12 @@ def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tupl
         )
         for period in policy.periods
     ]
-    caps += [
+    found += [
         (f"purpose {cap.purpose!r}", policy.units(cap.epsilon), books.spent(purpose=cap.purpose))
         for cap in policy.purpose_caps
-        if cap.purpose == study.purpose
+        if purpose is None or cap.purpose == purpose
     ]
-    return caps
+    return found
 
 
 def _bad_roster(cause: str) -> Refusal:

@@ -1,6 +1,11 @@
 """A node's folder: identity, policy, source, approved studies, books and cache.
 
 identity.pem   the Ed25519 key, readable by its owner alone
+node.pem       the key with which the node opens Flower's door
+request.json   the enrolment request for these two: own public keys and name
+members.json   the newest member list that the coordinator signed
+next           new keys that wait for the coordinator, if there are any
+former.json    identities that this client had before, if there were any
 policy.toml    what the owner allows
 source.toml    where the rows are: `path` (CSV or Parquet) or `url` and `query`; `id_column`
 studies/       approved copies, one TOML file each
@@ -10,21 +15,30 @@ cache/         coded rows
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
 from kesit_client.cache import CachedRows
-from kesit_client.errors import SourceError
+from kesit_client.errors import ClientError, SourceError
 from kesit_client.node import Node
 from kesit_client.policy import Policy
 from kesit_client.sources import FileSource, Source, SqlSource
 from kesit_client.store import Store
+from kesit_privacy.enrolment import EnrolmentRequest, read_request
 from kesit_privacy.errors import StudyError
 from kesit_privacy.identity import Identity
+from kesit_privacy.keyfiles import Unlock, from_environment
+from kesit_privacy.membership import MemberList, read_list
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 
 IDENTITY = "identity.pem"
+NODE_KEY = "node.pem"
+REQUEST = "request.json"
+MEMBERS = "members.json"
+NEXT = "next"
+FORMER = "former.json"
 POLICY = "policy.toml"
 SOURCE = "source.toml"
 STUDIES = "studies"
@@ -32,8 +46,11 @@ BOOKS = "books.sqlite"
 CACHE = "cache"
 
 
-def open_node(home: Path) -> Node:
+def open_node(home: Path, unlock: Unlock = from_environment) -> Node:
     """The node of a folder.
+
+    Args:
+        unlock: gives the identity's passphrase; by default the environment does.
 
     Raises:
         KesitError: a part is missing or unreadable; the error names it.
@@ -41,7 +58,7 @@ def open_node(home: Path) -> Node:
     source = read_source(home / SOURCE)
     studies = [_read_study(path) for path in sorted((home / STUDIES).glob("*.toml"))]
     return Node(
-        identity=Identity.load(home / IDENTITY),
+        identity=Identity.load(home / IDENTITY, unlock),
         policy=Policy.load(home / POLICY),
         store=Store.open(home / BOOKS),
         studies={study.hash: study for study in studies},
@@ -56,6 +73,48 @@ def _read_study(path: Path) -> Study:
         if error.field == str(path):
             raise
         raise StudyError(str(path), error.cause, remedy=error.remedy) from error
+
+
+def own_request(home: Path) -> EnrolmentRequest:
+    """The client's own enrolment request: its name and public keys.
+
+    Raises:
+        ClientError: this is no client's folder.
+        ProtocolError: the request is broken.
+    """
+    if not (home / REQUEST).is_file():
+        raise ClientError(
+            f"{home}: is no client's folder (it has no {REQUEST}).",
+            remedy="Give the folder that `kesit client init` made.",
+        )
+    return read_request(home / REQUEST)
+
+
+def read_members(home: Path) -> MemberList | None:
+    """The member list that the client holds, or None before it joined.
+
+    Raises:
+        ProtocolError: it is broken.
+    """
+    return read_list(home / MEMBERS) if (home / MEMBERS).exists() else None
+
+
+def former_identities(home: Path) -> tuple[str, ...]:
+    """Identities that this client had before.
+
+    Raises:
+        ClientError: the file is broken.
+    """
+    path = home / FORMER
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError) as error:
+        raise ClientError(f"{path}: cannot be read.", remedy="Restore it.") from error
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ClientError(f"{path}: is broken.", remedy="Restore it from a backup.")
+    return tuple(found)
 
 
 def last_changes(home: Path) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE refusal (id INTEGER PRIMARY KEY, at REAL NOT NULL, run TEXT NOT NULL,"
         " code INTEGER NOT NULL, cause TEXT NOT NULL) STRICT",
     ),
+    # What was asked, for the owner's log; null for older charges and for merged ones.
+    ("ALTER TABLE charge ADD COLUMN request BLOB",),
 )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from kesit_client.cache import Rows
-from kesit_client.checklist import Approved, check_policy, check_server, judge
+from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
 from kesit_client.errors import SourceError
 from kesit_client.policy import Policy
 from kesit_client.store import Run, Store
@@ -47,6 +48,7 @@ class Node:
         rows: opens the coded customers of a study.
         noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says
             so under its signature, and real nodes refuse it.
+        clock: Unix seconds; tests set it.
     """
 
     identity: Identity
@@ -57,6 +59,7 @@ class Node:
     noise: NoiseSource = field(default_factory=SecureNoise)
     masked: bool = True
     simulated: bool = False
+    clock: Callable[[], float] = time.time
     _secrets: dict[str, SharedSecrets] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +82,7 @@ class Node:
         def attempt() -> bytes:
             order = instruction_form.read(request)
             digest = instruction_form.instruction_hash(request)
-            return self._answer(order, digest, hello_form.read(transcript))
+            return self._answer(request, order, digest, hello_form.read(transcript))
 
         return self._guard(request, attempt)
 
@@ -145,6 +148,7 @@ class Node:
                 )
             known = books.run(request.run)
         check_policy(study, self.policy)
+        check_window(self.policy, self.clock())
         self.store.forget_old_runs()
         if known is None:
             self.rows(study).prepare(request.run)
@@ -173,7 +177,9 @@ class Node:
         assert kept is not None
         return kept
 
-    def _answer(self, order: Instruction, digest: bytes, transcript: Transcript) -> bytes:
+    def _answer(
+        self, request: bytes, order: Instruction, digest: bytes, transcript: Transcript
+    ) -> bytes:
         study = self.studies.get(order.study)
         with self.store.transaction() as books:
             approved = judge(
@@ -185,9 +191,10 @@ class Node:
                 study=study,
                 policy=self.policy,
                 books=books,
+                now=self.clock(),
             )
             if not approved.charged_before:
-                books.add_charge(approved.charge)
+                books.add_charge(approved.charge, request)
                 books.advance(order.run, order.transcript, order.roster)
             stored = books.answer(order.run, order.step, order.attempt)
         if stored is not None:

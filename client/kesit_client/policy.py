@@ -5,12 +5,15 @@ The policy is the client's own. Nothing that a server sends extends it: not its 
 
 from __future__ import annotations
 
+import datetime
+import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_client.errors import PolicyError
@@ -47,6 +50,60 @@ class PurposeCap:
     epsilon: Epsilon
 
 
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEK: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_HOURS = re.compile(r"([0-9]{2}):([0-5][0-9])-([0-9]{2}):([0-5][0-9])")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Window:
+    """When the node answers, by the clock on its wall.
+
+    `hours` from 22:00 to 06:00 go through the night; what comes after midnight belongs to the day
+    on which the night began. The last minute is not included; "00:00-24:00" is the whole day.
+    """
+
+    hours: str = "00:00-24:00"
+    days: Annotated[tuple[Day, ...], Field(min_length=1)] = WEEK
+    time_zone: str = "Europe/Istanbul"
+
+    @field_validator("hours")
+    @classmethod
+    def _readable(cls, hours: str) -> str:
+        start, end = _minutes(hours)
+        if start == end or start >= 24 * 60 or end > 24 * 60:
+            raise ValueError('must be two different times of day, as in "08:00-18:00"')
+        return hours
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, time_zone: str) -> str:
+        try:
+            ZoneInfo(time_zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError('must be a time zone such as "Europe/Istanbul"') from error
+        return time_zone
+
+    def holds(self, moment: float) -> bool:
+        """Whether the node answers at `moment` (Unix seconds)."""
+        local = datetime.datetime.fromtimestamp(moment, ZoneInfo(self.time_zone))
+        start, end = _minutes(self.hours)
+        minute = local.hour * 60 + local.minute
+        if start < end:
+            return start <= minute < end and WEEK[local.weekday()] in self.days
+        if minute >= start:
+            return WEEK[local.weekday()] in self.days
+        return minute < end and WEEK[local.weekday() - 1] in self.days
+
+
+def _minutes(hours: str) -> tuple[int, int]:
+    found = _HOURS.fullmatch(hours)
+    if found is None:
+        raise ValueError('must be two times of day, as in "08:00-18:00"')
+    start, start_minute, end, end_minute = map(int, found.groups())
+    return start * 60 + start_minute, end * 60 + end_minute
+
+
 @dataclass(frozen=True, config=STRICT)
 class Policy:
     """What this client answers, with whom, and for how much.
@@ -57,6 +114,11 @@ class Policy:
         min_customers: fewer customers than this, and `check` advises against a run.
         servers, peers: pinned Ed25519 identities (peers by a name of the owner's choice).
         lifetime, periods, purpose_caps: caps on ε, all at the lifetime's δ.
+        studies: only these hashes, if given; each must be approved as well.
+        max_epsilon: the most that one study may cost, at the lifetime's δ.
+        max_roster: the most members that may stand together.
+        bundles: only these Flower bundles (SHA-256), if given. What a bundle holds is never run.
+        window: when the node answers.
     """
 
     purposes: tuple[Name, ...]
@@ -69,6 +131,11 @@ class Policy:
     min_customers: Annotated[int, Field(ge=1)] = 1
     periods: tuple[Period, ...] = ()
     purpose_caps: tuple[PurposeCap, ...] = ()
+    studies: tuple[Key, ...] | None = None
+    max_epsilon: Epsilon | None = None
+    max_roster: Annotated[int, Field(ge=2)] | None = None
+    bundles: tuple[Key, ...] | None = None
+    window: Window | None = None
 
     @classmethod
     def load(cls, path: Path) -> Policy:

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kesit_client.checklist import budgets, check_policy
+from kesit_client.checklist import budgets, caps, check_policy
 from kesit_client.errors import StoreError
 from kesit_client.policy import Policy
 from kesit_client.store import Store
@@ -44,6 +44,11 @@ class Forecast:
     def fits(self) -> bool:
         """Whether a whole run fits in what is left."""
         return self.cost <= self.left
+
+    @property
+    def epsilon_left(self) -> float:
+        """ε of one more study that would use what is left, at `delta`."""
+        return accounting.epsilon(self.left, self.delta)
 
     @property
     def epsilons(self) -> tuple[float, float, float]:
@@ -79,6 +84,18 @@ def forecast(
         )
         for name, cap, spent in found
     )
+
+
+def standing(policy: Policy, store: Store, now: float | None = None) -> tuple[Forecast, ...]:
+    """Every cap of the policy as it stands, without a study.
+
+    Args:
+        now: Unix seconds; None for the present.
+    """
+    moment = time.time() if now is None else now
+    with store.transaction() as books:
+        found = caps(policy, books, moment)
+    return tuple(Forecast(name, cap, spent, 0, policy.lifetime.delta) for name, cap, spent in found)
 
 
 def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:
@@ -120,6 +137,25 @@ def open_books(path: Path) -> Store:
     Raises:
         StoreError: missing, something else, unreadable, or restored from a backup.
     """
+    store = existing_books(path)
+    restored = store.restored
+    if restored is not None:
+        store.close()
+        raise StoreError(
+            f"{path}: the books look restored from a backup ({restored}), so what they say is"
+            " spent may be too little.",
+            remedy="Get the server's signed spending log and merge it first"
+            " (`kesit client merge`).",
+        )
+    return store
+
+
+def existing_books(path: Path) -> Store:
+    """A client's existing books, also if they look restored: to read them, or to merge.
+
+    Raises:
+        StoreError: missing, something else, or unreadable.
+    """
     if not path.is_file():
         raise StoreError(
             f"{path}: there are no books here.",
@@ -129,16 +165,7 @@ def open_books(path: Path) -> Store:
         raise StoreError(
             f"{path}: is not a client's books.", remedy="Give the node's books.sqlite."
         )
-    store = Store.open(path)
-    restored = store.restored
-    if restored is not None:
-        store.close()
-        raise StoreError(
-            f"{path}: the books look restored from a backup ({restored}), so what they say is"
-            " spent may be too little.",
-            remedy="Get the server's signed spending log and merge it first.",
-        )
-    return store
+    return Store.open(path)
 
 
 def _tables(path: Path) -> set[str]:

@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,18 +157,22 @@ class Store:
         self.witness()
         return Books(self._db).get("restored")
 
-    def merge(self, log: Sequence[Spending], me: str) -> int:
+    def merge(self, log: Sequence[Spending], me: str, former: Collection[str] = ()) -> int:
         """Add what the server's log knows and these books forgot; answers are allowed again.
 
         Unfinished runs are closed: what they already answered may be among the forgotten. If the
         witness counted more charges than are known even now, the books stay refused: another log
         is missing.
 
+        Args:
+            me: this client's identity. former: those that it had before.
+
         Returns:
             Number of charges added.
         """
         with self.transaction() as books:
-            added = sum(_merge_entry(books, entry) for entry in log if me in entry.roster)
+            mine = {me, *former}
+            added = sum(_merge_entry(books, entry) for entry in log if mine & set(entry.roster))
             books.end_all_runs()
             known, seen = (
                 books.charged(),
@@ -242,6 +246,15 @@ class Books:
             (study.hash, study.canonical, time.time()),
         )
 
+    def withdraw(self, study: str) -> bool:
+        """Take an approval back; whether there was one."""
+        return self._db.execute("DELETE FROM approval WHERE study = ?", (study,)).rowcount > 0
+
+    def approvals(self) -> list[tuple[str, float]]:
+        """(study, Unix seconds) of all approvals, oldest first."""
+        rows = self._db.execute("SELECT study, approved_at FROM approval ORDER BY approved_at")
+        return [(study, at) for study, at in rows]
+
     def approved(self, study: str) -> bool:
         """Whether the owner approved the study of this hash."""
         found = self._db.execute("SELECT 1 FROM approval WHERE study = ?", (study,)).fetchone()
@@ -300,12 +313,16 @@ class Books:
         )
         return [Charge(*row) for row in rows]
 
-    def add_charge(self, charge: Charge) -> int:
-        """Append a charge; 0 if (run, step, attempt) is charged already, else 1."""
+    def add_charge(self, charge: Charge, request: bytes | None = None) -> int:
+        """Append a charge; 0 if (run, step, attempt) is charged already, else 1.
+
+        Args:
+            request: the instruction's bytes, for the owner to read later what was asked.
+        """
         cursor = self._db.execute(
             "INSERT INTO charge"
-            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin, request)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 charge.run,
                 charge.step,
@@ -316,6 +333,7 @@ class Books:
                 charge.units,
                 charge.charged_at,
                 charge.origin,
+                request,
             ),
         )
         return cursor.rowcount
@@ -362,6 +380,10 @@ class Books:
             "INSERT INTO refusal (at, run, code, cause) VALUES (?, ?, ?, ?)",
             (time.time(), run, code, cause),
         )
+
+    def rows(self, query: str) -> list[sqlite3.Row]:
+        """Rows of a reader's own query (see `journal`)."""
+        return self._db.execute(query).fetchall()
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""

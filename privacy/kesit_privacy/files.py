@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,17 +12,22 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A file to write; it takes `path`'s place when the block ends, on the disk and at once.
 
     If the block raises, or the machine stops, `path` stays as it was.
+
+    Args:
+        private: readable and writable by its owner alone.
 
     Raises:
         OSError: the place is missing or not writable, or the disk is full.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
+        mode = 0o600 if private else 0o666  # the latter less the process's umask, as ever
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -28,3 +35,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, private to its owner; it appears as `path` when the block ends, or never.
+
+    Raises:
+        FileExistsError: `path` is something else than an empty folder.
+        OSError: the place is missing or not writable, or the disk is full.
+    """
+    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+        raise FileExistsError(errno.EEXIST, "is not an empty folder", str(path))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.mkdir(parents=True, mode=0o700)
+    try:
+        yield partial
+        if path.exists():
+            path.rmdir()
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

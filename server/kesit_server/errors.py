@@ -15,3 +15,7 @@ class FederationError(ServerError):
 
 class ResultError(ServerError):
     """A result that cannot be written, or that cannot be read again."""
+
+
+class DeploymentError(ServerError):
+    """A coordinator's folder, certificate or member list that cannot be used or made."""

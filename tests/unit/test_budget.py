@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kesit_client import checklist
 from kesit_client import store as store_module
 from kesit_client.node import Node
 from kesit_client.policy import Lifetime, Period, PurposeCap
@@ -327,7 +326,7 @@ def test_a_period_forgets_and_the_lifetime_does_not(monkeypatch: pytest.MonkeyPa
     )
     start = time.time()
     clock = SimpleNamespace(time=lambda: start)
-    monkeypatch.setattr(checklist, "time", clock)
+    node.clock = lambda: clock.time()
     monkeypatch.setattr(store_module, "time", clock)
     seen = []
     for day in (0, 1, 29.9, 30.1, 31, 61, 92):

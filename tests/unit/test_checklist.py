@@ -15,7 +15,7 @@ import pytest
 
 from kesit_client.cache import Rows
 from kesit_client.node import Node
-from kesit_client.policy import Policy
+from kesit_client.policy import Policy, Window
 from kesit_client.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import CodeArray
@@ -33,7 +33,9 @@ def session() -> Session:
 
 @pytest.fixture
 def node(session: Session) -> Node:
-    return session.by_identity(session.order.roster[1])
+    found = session.by_identity(session.order.roster[1])
+    found.clock = lambda: 1_800_000_000 - 1_800_000_000 % 86_400 + 900
+    return found
 
 
 def untouchable(study: Study) -> Rows:
@@ -70,6 +72,9 @@ def check_hello_refused(node: Node, session: Session, code: RefusalCode) -> None
 
 # --- the study and the policy --------------------------------------------------------------------
 
+CLOSED = Window(hours="03:00-03:01")
+"""The sessions' clocks stand at a quarter past three in Istanbul."""
+
 POLICIES: dict[str, tuple[Callable[[Policy], Policy], RefusalCode]] = {
     "no such purpose": (lambda p: replace(p, purposes=("marketing",)), RefusalCode.POLICY),
     "no purpose": (lambda p: replace(p, purposes=()), RefusalCode.POLICY),
@@ -80,6 +85,9 @@ POLICIES: dict[str, tuple[Callable[[Policy], Policy], RefusalCode]] = {
     ),
     "no query": (lambda p: replace(p, queries=()), RefusalCode.POLICY),
     "another server": (lambda p: replace(p, servers=("00" * 32,)), RefusalCode.NOT_PINNED),
+    "other studies only": (lambda p: replace(p, studies=("00" * 32,)), RefusalCode.POLICY),
+    "a smaller ε a study": (lambda p: replace(p, max_epsilon=0.01), RefusalCode.POLICY),
+    "another hour": (lambda p: replace(p, window=CLOSED), RefusalCode.POLICY),
     "no server": (lambda p: replace(p, servers=()), RefusalCode.NOT_PINNED),
 }
 

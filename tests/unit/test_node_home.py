@@ -200,7 +200,7 @@ def test_a_study_with_a_wrong_field_is_named_with_its_file(branches: Branches) -
 def test_a_key_is_never_written_over(branches: Branches) -> None:
     path = branches.homes[0] / "identity.pem"
     before = path.read_bytes()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(KesitError, match="exists already"):
         Identity.new().save(path)
     assert path.read_bytes() == before
 
@@ -209,6 +209,11 @@ def test_every_file_of_a_home_has_one_name() -> None:
     """The module's list of files is its documentation; the constants are what it uses."""
     names = (
         home_module.IDENTITY,
+        home_module.NODE_KEY,
+        home_module.REQUEST,
+        home_module.MEMBERS,
+        home_module.NEXT,
+        home_module.FORMER,
         home_module.POLICY,
         home_module.SOURCE,
         home_module.STUDIES,

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from kesit_client.checklist import check_policy, check_server
+from kesit_client.checklist import check_bundle, check_policy, check_server, check_window
 from kesit_client.errors import PolicyError
-from kesit_client.policy import Lifetime, Period, Policy, PurposeCap
+from kesit_client.policy import Lifetime, Period, Policy, PurposeCap, Window
 from kesit_privacy import accounting
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.wire import Refusal, RefusalCode
@@ -33,6 +33,11 @@ FULL: dict[str, Any] = {
     "lifetime": {"epsilon": 10.0, "delta": 1e-6},
     "periods": [{"days": 30, "epsilon": 2.0}],
     "purpose_caps": [{"purpose": "marketing", "epsilon": 1.0}],
+    "studies": [small_study().hash],
+    "max_epsilon": 2.0,
+    "max_roster": 40,
+    "bundles": [A],
+    "window": {"hours": "08:00-18:00", "days": ["mon", "fri"], "time_zone": "Europe/Istanbul"},
 }
 
 
@@ -82,6 +87,7 @@ def test_the_tests_below_know_every_field() -> None:
         (Lifetime, FULL["lifetime"]),
         (Period, FULL["periods"][0]),
         (PurposeCap, FULL["purpose_caps"][0]),
+        (Window, FULL["window"]),
     ):
         assert set(written) == {field.name for field in fields(kind)}
 
@@ -92,10 +98,15 @@ REALS = [
     "lifetime.delta",
     "periods.0.epsilon",
     "purpose_caps.0.epsilon",
+    "max_epsilon",
 ]
-WHOLE = ["min_roster", "min_customers", "periods.0.days"]
+WHOLE = ["min_roster", "max_roster", "min_customers", "periods.0.days"]
 LISTS = ["purposes", "features", "queries", "servers", "periods", "purpose_caps"]
-KEYS = ["servers.0", "peers.Ankara"]
+LISTS += ["studies", "bundles", "window.days"]
+KEYS = ["servers.0", "peers.Ankara", "studies.0", "bundles.0"]
+HOURS = ["", "8:00-18:00", "08:00", "08:00-08:00", "24:00-08:00", "08:00-24:01", "08:60-18:00"]
+HOURS += ["08:00-25:00", "08:00 - 18:00", "٠٨:٠٠-١٨:٠٠", 8]
+ZONES = ["", "Mars/Olympus", "Europe", "../Europe/Istanbul", "/etc/passwd", 3]
 A_DATE = datetime.date(2025, 1, 1)
 
 WRONG: list[tuple[str, Any]] = [
@@ -104,11 +115,15 @@ WRONG: list[tuple[str, Any]] = [
     *itertools.product(WHOLE, ["3", 3.0, True, [3], 0, -1]),
     *itertools.product(LISTS, ["x", 5, {"x": 1}]),
     *itertools.product(KEYS, [5, "", "a" * 63, "A" * 64, "g" * 64, " " + "a" * 64, "a" * 64 + "a"]),
-    *itertools.product(["lifetime", "peers"], ["x", 5, ["x"]]),
+    *itertools.product(["lifetime", "peers", "window"], ["x", 5, ["x"]]),
+    *itertools.product(["window.hours"], HOURS),
+    *itertools.product(["window.time_zone"], ZONES),
+    *itertools.product(["window.days"], [[], ["Mon"], ["monday"], [1]]),
     ("lifetime.epsilon", 1001.0),
     ("lifetime.delta", 0.1),
     ("periods.0.days", 36_501),
     ("min_roster", 1),
+    ("max_roster", 1),
 ]
 
 
@@ -116,7 +131,7 @@ WRONG: list[tuple[str, Any]] = [
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(
     tmp_path: Path, path: str, value: Any
 ) -> None:
-    with pytest.raises(PolicyError, match=rf"policy\.toml: {path}: ") as error:
+    with pytest.raises(PolicyError, match=rf"policy\.toml: {path}(\.\d)?: ") as error:
         load(tmp_path, put(path, value))
     assert "Correct this field of the policy" in error.value.remedy
 
@@ -185,4 +200,73 @@ def test_what_a_policy_does_not_name_it_forbids(
     narrower = replace(policy, **{field: allowed})
     with pytest.raises(Refusal, match=f"does not allow the {kind} '{name}'.*Add it") as refused:
         check_policy(study, narrower)
+    assert refused.value.code is RefusalCode.POLICY
+
+
+def at(text: str) -> float:
+    """Unix seconds of a moment in Istanbul (UTC+3)."""
+    return datetime.datetime.fromisoformat(f"{text}+03:00").timestamp()
+
+
+@pytest.mark.parametrize(
+    ("moment", "answers"),
+    [
+        ("2026-11-23T08:00", True),  # a Monday
+        ("2026-11-23T07:59:59", False),
+        ("2026-11-23T17:59:59", True),
+        ("2026-11-23T18:00", False),
+        ("2026-11-24T12:00", False),  # Tuesday
+        ("2026-11-27T12:00", True),  # Friday
+    ],
+)
+def test_a_window_holds_by_the_clock_of_its_zone(
+    tmp_path: Path, moment: str, answers: bool
+) -> None:
+    policy = load(tmp_path, FULL)
+    if answers:
+        check_window(policy, at(moment))
+        return
+    with pytest.raises(Refusal, match=r"outside 08:00-18:00.*within these hours") as refused:
+        check_window(policy, at(moment))
+    assert refused.value.code is RefusalCode.POLICY
+
+
+def test_a_night_belongs_to_the_day_on_which_it_began() -> None:
+    night = Window("22:00-06:00", ("fri",))
+    assert night.holds(at("2026-11-27T22:00"))
+    assert night.holds(at("2026-11-28T05:59"))
+    assert not night.holds(at("2026-11-28T06:00"))
+    assert not night.holds(at("2026-11-28T22:00"))
+    assert not night.holds(at("2026-11-27T05:00"))
+
+
+def test_a_window_has_defaults_and_may_be_left_out(tmp_path: Path) -> None:
+    assert load(tmp_path, FULL | {"window": {}}).window == Window()
+    assert Window().holds(at("2026-11-28T00:00"))
+    assert Window().holds(at("2026-11-28T23:59:59"))
+    policy = load(tmp_path, {key: value for key, value in FULL.items() if key != "window"})
+    check_window(policy, at("2026-11-24T03:00"))
+
+
+def test_only_listed_studies_and_bundles(tmp_path: Path) -> None:
+    study, policy = small_study(), load(tmp_path, FULL)
+    check_policy(study, policy)
+    check_bundle(A, policy)
+    check_policy(study, replace(policy, studies=None))
+    check_bundle(B, replace(policy, bundles=None))
+    for none in ((), (A,)):
+        with pytest.raises(Refusal, match="lists the studies") as refused:
+            check_policy(study, replace(policy, studies=none))
+        assert refused.value.code is RefusalCode.POLICY
+    with pytest.raises(Refusal, match="is not one that the policy lists") as refused:
+        check_bundle(B, policy)
+    assert refused.value.code is RefusalCode.POLICY
+
+
+def test_the_dearest_study_is_measured_at_the_lifetime_s_delta(tmp_path: Path) -> None:
+    """A study of a small ε at a large δ is dear: comparing ε alone would not see it."""
+    policy = load(tmp_path, {key: v for key, v in FULL.items() if key != "studies"})
+    check_policy(small_study(epsilon=1.9, delta=1e-6), policy)
+    with pytest.raises(Refusal, match=r"more than the policy's max_epsilon of 2") as refused:
+        check_policy(small_study(epsilon=1.9, delta=1e-4), policy)
     assert refused.value.code is RefusalCode.POLICY

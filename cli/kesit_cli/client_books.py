@@ -1,0 +1,131 @@
+"""`kesit client log`, `merge`, `check`: what a member's node did, and whether it could answer."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kesit_cli import exits, keys, show
+from kesit_cli.keys import Home
+
+if TYPE_CHECKING:
+    from kesit_client.journal import Entry
+
+
+def log(
+    home: Home,
+    refusals: Annotated[
+        bool, typer.Option("--refusals", help="Only what was refused, with the causes.")
+    ] = False,
+) -> None:
+    """Show every message that was answered and what it cost, and every refusal with its cause.
+
+    Times are UTC; ε is that of the one message, at the lifetime's δ.
+
+    \b
+    Examples:
+      kesit client log --home ankara
+      kesit client log --home ankara --refusals
+    """
+    from kesit_client import journal
+    from kesit_client.home import BOOKS, POLICY
+    from kesit_client.policy import Policy
+    from kesit_client.preflight import existing_books
+
+    delta = Policy.load(home / POLICY).lifetime.delta
+    with closing(existing_books(home / BOOKS)) as store:
+        entries = journal.read_log(store)
+    screen = show.console()
+    if not refusals:
+        headers = ("time", "run", "what", "query", "members", "noise (σ)", "ε", "bytes out")
+        table = show.new_table(*headers, right=(4, 5, 6, 7))
+        for entry in entries:
+            if entry.kind != journal.REFUSED:
+                table.add_row(*_answered(entry, delta))
+        show.put(screen, table)
+        screen.print()
+    table = show.new_table("time", "run", "refused with", "cause")
+    for entry in entries:
+        if entry.kind == journal.REFUSED:
+            table.add_row(_time(entry.at), entry.run[:8], entry.code.name, entry.cause)
+    show.put(screen, table)
+
+
+def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
+    from kesit_client import journal
+    from kesit_privacy import accounting
+
+    start = (_time(entry.at), entry.run[:8])
+    if entry.kind == journal.HELLO:
+        return (*start, "hello", "", "", "", "0", f"{entry.bytes_out:,}")
+    what = f"{entry.step}, attempt {entry.attempt}"
+    if entry.kind == journal.MERGED:
+        what += " (merged)"
+    query = members = noise = ""
+    if entry.asked is not None:
+        query = f"{entry.asked.query} v{entry.asked.query_version}"
+        members = str(len(entry.asked.roster))
+        noise = show.number(float(entry.asked.share_variance) ** 0.5 / 2**entry.asked.scale_bits)
+    epsilon = f"{accounting.epsilon(entry.units, delta):.3g}"
+    return (*start, what, query, members, noise, epsilon, f"{entry.bytes_out:,}")
+
+
+def merge(
+    log_file: Annotated[Path, typer.Argument(metavar="LOG", hidden=True)], home: Home
+) -> None:
+    """Merge the coordinator's signed spending LOG into books that were restored from a backup.
+
+    A pinned coordinator must have signed it. Merge the logs of all runs since the backup, and of
+    every coordinator that this node answered.
+
+    \b
+    Example:
+      kesit client merge spending-log.json --home ankara
+    """
+    from kesit_client.restoring import merge_log
+
+    merged = merge_log(home, log_file)
+    state = "the node answers again" if merged.restored is None else merged.restored
+    show.print_facts(
+        show.console(),
+        [
+            ("Merged", f"{merged.added} of {merged.entries} charges were new"),
+            ("Books", state),
+        ],
+    )
+    if merged.restored is not None:
+        raise typer.Exit(exits.DATA)
+
+
+def check(
+    home: Home,
+    study_file: Annotated[Path | None, typer.Argument(metavar="[STUDY.toml]", hidden=True)] = None,
+) -> None:
+    """Look at everything that could keep this node from answering: in general, or for STUDY.toml.
+
+    Nothing is sent, spent or changed. The exit code is that of the first failure.
+
+    \b
+    Examples:
+      kesit client check --home ankara
+      kesit client check study.toml --home ankara
+    """
+    from kesit_client.inspection import FAIL, inspect
+
+    findings = inspect(home, study_file, unlock=keys.unlock)
+    table = show.new_table("", "what", "found", "what to do")
+    for finding in findings:
+        remedy = "" if finding.error is None else finding.error.remedy
+        table.add_row(finding.level, finding.subject, finding.detail, remedy)
+    show.put(show.console(), table)
+    failed = [finding.error for finding in findings if finding.level == FAIL and finding.error]
+    if failed:
+        raise typer.Exit(exits.code_of(failed[0]))
+
+
+def _time(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,72 @@
+"""A client's folder in one archive: all but the cache, and the books as of one moment.
+
+The archive holds private keys (locked, if they are) and is readable by its owner alone. The witness
+stays behind on purpose: restored books must look restored, so that their owner merges the
+coordinator's log before the node answers again.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+from kesit_client.errors import ClientError
+from kesit_client.home import (
+    BOOKS,
+    FORMER,
+    IDENTITY,
+    MEMBERS,
+    NEXT,
+    NODE_KEY,
+    POLICY,
+    REQUEST,
+    SOURCE,
+    STUDIES,
+)
+from kesit_client.preflight import existing_books
+from kesit_privacy.files import replacing
+
+PARTS = (IDENTITY, NODE_KEY, REQUEST, MEMBERS, FORMER, POLICY, SOURCE, STUDIES, NEXT)
+
+
+def write_backup(home: Path, file: Path) -> None:
+    """Write the archive (tar, gzip); the node may go on working meanwhile.
+
+    Raises:
+        ClientError: the file exists, or the disk refuses.
+        StoreError: the books cannot be read.
+    """
+    if file.exists():
+        raise ClientError(
+            f"{file}: exists already, and nothing was written.", remedy="Give another name."
+        )
+    existing_books(home / BOOKS).close()
+    try:
+        with (
+            replacing(file, private=True) as target,
+            tarfile.open(fileobj=target, mode="w:gz") as archive,
+        ):
+            for name in PARTS:
+                if (home / name).exists():
+                    archive.add(home / name, arcname=name)
+            _add_books(archive, home / BOOKS)
+    except (OSError, sqlite3.Error) as error:
+        raise ClientError(
+            f"{file}: the backup cannot be written ({error}).",
+            remedy="Check the place, the permissions and the room on the disk.",
+        ) from error
+
+
+def _add_books(archive: tarfile.TarFile, path: Path) -> None:
+    with (
+        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as books,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        books.backup(copy)
+        data = copy.serialize()
+    entry = tarfile.TarInfo(BOOKS)
+    entry.size, entry.mode, entry.mtime = len(data), 0o600, int(path.stat().st_mtime)
+    archive.addfile(entry, io.BytesIO(data))

@@ -1,0 +1,44 @@
+"""After a restored backup: the coordinator's signed log brings the books up to date."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from kesit_client.home import BOOKS, POLICY, former_identities, own_request, read_members
+from kesit_client.policy import Policy
+from kesit_client.preflight import existing_books
+from kesit_privacy.signed import folded
+from kesit_privacy.spending import read_log
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What merging did. `restored`: why the books are still refused, or None."""
+
+    entries: int
+    added: int
+    restored: str | None
+
+
+def merge_log(home: Path, log: Path) -> Merged:
+    """Add the charges of a log that a pinned coordinator signed.
+
+    Charges of this client's former identities count, too: those that it noted, and those that the
+    member list gives to its name (a backup may be older than a change of keys). A list that named
+    too many could only make the books count more than was spent.
+
+    Raises:
+        ProtocolError: the log is broken, or not signed by a pinned coordinator.
+        ClientError: the policy or the books cannot be used.
+    """
+    request, members = own_request(home), read_members(home)
+    entries = read_log(log, frozenset(Policy.load(home / POLICY).servers))
+    former = set(former_identities(home))
+    if members is not None:
+        same = (m for m in members.members if folded(m.name) == folded(request.name))
+        former |= {member.identity for member in same}
+    with closing(existing_books(home / BOOKS)) as store:
+        added = store.merge(entries, request.identity, former)
+        return Merged(len(entries), added, store.restored)

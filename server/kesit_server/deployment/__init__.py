@@ -1,0 +1,1 @@
+"""A real coordinator: its folder, its certificates, and its members."""

@@ -1,0 +1,76 @@
+"""What commands ask a person, and what they do when nobody is there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from kesit_cli import keys
+from kesit_privacy.errors import KesitError
+from kesit_privacy.keyfiles import PASSPHRASE, PASSPHRASE_FILE
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSPHRASE, raising=False)
+    monkeypatch.delenv(PASSPHRASE_FILE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+
+
+def says(monkeypatch: pytest.MonkeyPatch, answer: str) -> list[dict[str, object]]:
+    """A person who types this; how it was asked."""
+    asked: list[dict[str, object]] = []
+
+    def prompt(text: str, **options: object) -> str:
+        asked.append({"text": text, **options})
+        return answer
+
+    monkeypatch.setattr(typer, "prompt", prompt)
+    return asked
+
+
+def test_a_passphrase_is_asked_for_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = says(monkeypatch, "şifre")
+    assert keys.unlock(Path("a.pem")) == "şifre".encode()
+    assert keys.new_passphrase("the key", none=False) == "şifre".encode()
+    assert all(question["hide_input"] and question["err"] for question in asked)
+    assert asked[1]["confirmation_prompt"]
+
+
+def test_an_empty_passphrase_leaves_a_new_key_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, "")
+    assert keys.new_passphrase("the key", none=False) is None
+    says(monkeypatch, "x" * 1001)
+    with pytest.raises(KesitError, match="longer than"):
+        keys.new_passphrase("the key", none=False)
+
+
+def test_the_environment_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = says(monkeypatch, "typed")
+    monkeypatch.setenv(PASSPHRASE, "given")
+    assert keys.unlock(Path("a.pem")) == b"given"
+    assert keys.new_passphrase("the key", none=False) == b"given"
+    assert keys.new_passphrase("the key", none=True) is None
+    assert not asked
+
+
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = says(monkeypatch, "typed")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    assert keys.unlock(Path("a.pem")) is None
+    assert keys.new_passphrase("the key", none=False) is None
+    with pytest.raises(KesitError, match="no terminal to ask on"):
+        keys.confirmed("Sure?", yes=False)
+    assert not asked
+
+
+def test_consent_is_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typer, "confirm", lambda text, err: True)
+    keys.confirmed("Sure?", yes=False)
+    monkeypatch.setattr(typer, "confirm", lambda text, err: False)
+    with pytest.raises(KesitError, match="Nothing was changed"):
+        keys.confirmed("Sure?", yes=False)
+    keys.confirmed("Sure?", yes=True)
