@@ -15,3 +15,7 @@ class FederationError(ServerError):
 
 class ResultError(ServerError):
     """A result that cannot be written, or that cannot be read again."""
+
+
+class DeploymentError(ServerError):
+    """A server process that cannot start, is not running, or refuses a request."""
