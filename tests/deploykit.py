@@ -245,19 +245,22 @@ def federation(folder: Path) -> Iterator[Federation]:
 def ask(grid: Grid, data: bytes, names: list[int], seconds: float = 20.0) -> list[Message]:
     """Send `data` to nodes and wait for as many replies."""
     content = RecordDict({RECORD: ConfigRecord({REQUEST: data})})
-    pending = list(
+    pending = set(
         grid.push_messages([grid.create_message(content, "query.hello", n, "") for n in names])
     )
     replies: list[Message] = []
     until = time.monotonic() + seconds
     while len(replies) < len(names):
         assert time.monotonic() < until, f"{len(replies)} of {len(names)} answered"
-        replies += grid.pull_messages(pending)
+        for reply in grid.pull_messages(pending):
+            pending.discard(reply.metadata.reply_to_message_id)  # a second look finds an error
+            replies.append(reply)
         time.sleep(0.02)
     return replies
 
 
 def data_of(reply: Message) -> object:
+    assert reply.has_content(), reply.error
     return reply.content.config_records[RECORD][REPLY]
 
 

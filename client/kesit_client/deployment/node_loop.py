@@ -37,6 +37,9 @@ HEARTBEAT_SECONDS = 4.0
 
 LONGEST_BACKOFF = 10.0
 
+SENDS = 4
+"""How often a reply is sent again before the node goes back to asking for messages."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -187,7 +190,19 @@ class _Loop:
             self.connection.forget(incoming)
         else:
             reply = self._answer(incoming, self.connection.content(incoming))
-        self.connection.send(reply)
+        self._deliver(reply)
+
+    def _deliver(self, reply: Message) -> None:
+        """Send a reply, again if need be: the server takes the same reply twice as one."""
+        backoff = _Backoff(self.stop)
+        while True:
+            try:
+                self.connection.send(reply)
+                return
+            except flower.UnavailableError:
+                if backoff.failures == SENDS or self.stop.requested:
+                    raise  # the server will ask again with the same bytes
+                backoff.pause()
 
     def _answer(self, incoming: flower.Incoming, message: Message) -> Message:
         context = flower.context_of(incoming, dict(self.link.node_config))
