@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
 from flwr.app import Context, Error, Message, RecordDict  # isort: skip
-from flwr.app.message import remove_content_from_message  # isort: skip
+from flwr.app.message import make_message, remove_content_from_message  # isort: skip
 from flwr.common.constant import ErrorCode  # isort: skip
 from flwr.common.serde import message_from_proto, message_to_proto  # isort: skip
 from flwr.proto import fleet_pb2, heartbeat_pb2, message_pb2, run_pb2  # isort: skip
@@ -48,9 +48,15 @@ from flwr.supercore.inflatable.inflatable_utils import (  # isort: skip
     pull_objects,
 )
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # isort: skip
+from flwr.supercore.protobuf.client import (  # isort: skip
+    ProtobufCall,
+    ProtobufRequestContext,
+)
 from flwr.supercore.task_identity import TaskIdentity  # isort: skip
 from flwr.supernode.fleet_http_client import FleetHttpClient  # isort: skip
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor  # isort: skip
+
+from kesit_privacy.wire import COMPLETE, MARK, SEEN
 
 CALL_SECONDS = 15.0
 """Longest wait for an answer of the server."""
@@ -108,6 +114,31 @@ class Incoming:
         return str(self.message.metadata.message_type)
 
 
+class _Bell:
+    """Lets the server hold a look for messages until there are some (see `kesit_privacy.wire`),
+    and tells it when a reply has been sent whole. `known` is False for a server without bell."""
+
+    def __init__(self) -> None:
+        self._seen = ""
+        self.last_object = ""
+
+    @property
+    def known(self) -> bool:
+        return self._seen != ""
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        message = context.message
+        if isinstance(message, fleet_pb2.PullMessagesRequest):
+            context.request.headers[SEEN] = self._seen
+            response = call_next(context)
+            self._seen = response.headers.get(MARK, "")
+            return response
+        last = message_pb2.PushObjectRequest
+        if isinstance(message, last) and message.object_id == self.last_object:
+            context.request.headers[COMPLETE] = "1"
+        return call_next(context)
+
+
 @dataclass
 class FleetConnection:
     """One node's calls to a SuperLink. All of them raise the errors above, and
@@ -118,6 +149,7 @@ class FleetConnection:
 
     client: FleetHttpClient
     public_key: bytes
+    bell: _Bell
     node_id: int = 0
     _hashes: dict[int, str] = field(default_factory=dict)
 
@@ -173,33 +205,31 @@ class FleetConnection:
         return self._hashes[run_id]
 
     def content(self, incoming: Incoming) -> Message:
-        """The whole message. The SuperLink forgets its content."""
+        """The whole message; the SuperLink keeps its content until `forget`.
+
+        The envelope has come already, so one object less is pulled.
+        """
         with _translated():
+            parts = [part.object_id for part in iterate_object_tree(incoming.tree)]
+            parts.remove(incoming.tree.object_id)
             contents = pull_objects(
-                [part.object_id for part in iterate_object_tree(incoming.tree)],
+                parts,
                 make_pull_object_fn_protobuf(self.client.PullObject, self._node, incoming.run_id),
                 max_time=OBJECT_PATIENCE_SECONDS,
                 initial_backoff=OBJECT_WAIT_SECONDS,
                 backoff_cap=0.2,
             )
-            self._confirm(incoming)
-            message = cast(Message, inflate_object_from_contents(incoming.tree.object_id, contents))
-            message.metadata.__dict__["_message_id"] = incoming.tree.object_id
-            return message
+            (root,) = incoming.tree.children
+            content = inflate_object_from_contents(root.object_id, contents)
+            return make_message(incoming.message.metadata, cast(RecordDict, content))
 
     def forget(self, incoming: Incoming) -> None:
-        """Let the SuperLink drop a message's content unread."""
-        with _translated():
-            self._confirm(incoming)
-
-    def _confirm(self, incoming: Incoming) -> None:
-        self.client.ConfirmMessageReceived(
-            message_pb2.ConfirmMessageReceivedRequest(
-                node=self._node,
-                run_id=incoming.run_id,
-                message_object_id=incoming.tree.object_id,
-            )
+        """Let the SuperLink drop a message's content."""
+        request = message_pb2.ConfirmMessageReceivedRequest(
+            node=self._node, run_id=incoming.run_id, message_object_id=incoming.tree.object_id
         )
+        with _translated():
+            self.client.ConfirmMessageReceived(request)
 
     def send(self, reply: Message) -> None:
         """Send a reply with its content."""
@@ -213,6 +243,7 @@ class FleetConnection:
         objects = get_all_nested_objects(reply)
         with _translated():
             answer = self.client.PushMessages(request)
+            self.bell.last_object = (list(answer.objects_to_push) or [""])[-1]
             for name in answer.objects_to_push:
                 self.client.PushObject(
                     message_pb2.PushObjectRequest(
@@ -244,14 +275,17 @@ def connected(
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata=root_certificates.decode("ascii"))
     public = key.public_key()
+    bell = _Bell()
     client = FleetHttpClient(
-        f"https://{address}", interceptors=[NodeAuthHttpInterceptor(key, public)], verify=context
+        f"https://{address}",
+        interceptors=[NodeAuthHttpInterceptor(key, public), bell],
+        verify=context,
     )
     client.close()
     # no redirects: a server must not send a node's requests elsewhere
     client._client = httpx.Client(verify=context, timeout=CALL_SECONDS, follow_redirects=False)
     with client:
-        yield FleetConnection(client, public_key_to_bytes(public))
+        yield FleetConnection(client, public_key_to_bytes(public), bell)
 
 
 def error_reply(incoming: Incoming, error: Error) -> Message:

@@ -25,7 +25,7 @@ from flwr.clientapp import ClientApp  # isort: skip
 from kesit_client.app import app as installed_app
 from kesit_client.deployment import flower_internals as flower
 from kesit_client.deployment.memory import Memory
-from kesit_client.deployment.stopping import Stop
+from kesit_client.deployment.stopping import Interrupted, Stop
 from kesit_client.errors import AdmissionError, CertificateError, LinkError
 from kesit_privacy.bundle import POINTER_HASH
 
@@ -168,15 +168,18 @@ class _Loop:
         last = time.monotonic()
         while not self.stop.requested:
             try:
-                incoming = self.connection.receive()
+                with self.stop.interrupting():
+                    incoming = self.connection.receive()
                 if backoff.failures:
                     self._say("connected", f"Connected to {self.link.address} again.")
                     backoff.failures = 0
                 if incoming is None:
-                    self.stop.pause(_poll_seconds(time.monotonic() - last))
+                    self.stop.pause(self._pause(time.monotonic() - last))
                 else:
                     self._handle(incoming)
                     last = time.monotonic()
+            except Interrupted:
+                return
             except flower.RunEndedError:
                 self._say("lost", "The run ended before the answer.")
             except flower.UnavailableError as error:
@@ -187,10 +190,11 @@ class _Loop:
         if self.connection.bundle_hash(incoming.run_id) not in self.link.pins:
             reply = flower.error_reply(incoming, flower.INVALID_BUNDLE)
             self._say("refused", f"Run {incoming.run_id} carries a bundle that is not pinned.")
-            self.connection.forget(incoming)
         else:
             reply = self._answer(incoming, self.connection.content(incoming))
         self._deliver(reply)
+        with contextlib.suppress(flower.RunEndedError):  # the last reply may end a run
+            self.connection.forget(incoming)
 
     def _deliver(self, reply: Message) -> None:
         """Send a reply, again if need be: the server takes the same reply twice as one."""
@@ -214,6 +218,12 @@ class _Loop:
         self._say("answered", f"{incoming.kind} of run {incoming.run_id}.")
         return reply
 
+    def _pause(self, idle: float) -> float:
+        """Seconds to the next look for a message, by the time since the last one."""
+        if self.connection.bell.known:
+            return 0.01  # the server holds the question until there is an answer
+        return 0.2 if idle < 120.0 else min(2.0, 0.2 * idle / 120.0)
+
     def _say(self, kind: str, text: str) -> None:
         self.on_message(Event(kind, text))
 
@@ -229,15 +239,6 @@ class _Backoff:
         longest = min(LONGEST_BACKOFF, 0.25 * 2.0 ** min(self.failures, 10))
         self.failures += 1
         self.stop.pause(longest * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
-
-
-def _poll_seconds(idle: float) -> float:
-    """Between two looks for a message, by the time since the last: quick within a run."""
-    if idle < 5.0:
-        return 0.05
-    if idle < 120.0:
-        return 0.2
-    return min(2.0, 0.2 * idle / 120.0)
 
 
 @contextlib.contextmanager

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
 _SLICE_SECONDS = 0.1
 
 
+class Interrupted(BaseException):
+    """The wish to stop arrived while waiting. Not an `Exception`: nobody else may handle it."""
+
+
 @dataclass
 class Stop:
-    """Whether to stop. A plain flag: a lock could be held when a signal's handler wants it."""
+    """Whether to stop. Plain flags: a lock could be held when a signal's handler wants it."""
 
     requested: bool = False
+    _waiting: bool = False
 
     @classmethod
     def on_signals(cls) -> Stop:
@@ -27,6 +34,8 @@ class Stop:
         def request(number: int, frame: FrameType | None) -> None:
             stop.requested = True
             signal.signal(number, signal.SIG_DFL)
+            if stop._waiting:
+                raise Interrupted
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, request)
@@ -37,3 +46,12 @@ class Stop:
         until = time.monotonic() + seconds
         while not self.requested and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _SLICE_SECONDS))
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """A wait in which nothing is lost: a signal breaks it off with `Interrupted`."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False

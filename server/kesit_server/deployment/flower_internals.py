@@ -64,8 +64,10 @@ from flwr.supercore.run import Run  # isort: skip
 from flwr.supercore.runtime import RuntimeHttpClient  # isort: skip
 from flwr.supercore.task_identity import TaskIdentity  # isort: skip
 
+from kesit_privacy.wire import MARK, SEEN
+from kesit_server.deployment.bell import Application
 from kesit_server.deployment.door import LOOPBACK, Door
-from kesit_server.deployment.gate import TOKEN, Application
+from kesit_server.deployment.gate import RING, TOKEN
 from kesit_server.errors import DeploymentError
 
 CALL_SECONDS = 30.0
@@ -124,14 +126,20 @@ def superlink_app(database: Path) -> Application:
 
 
 class _DoorInterceptor:
-    """Shows the door's token with each request."""
+    """Shows the door's token, and the mark of the last look for replies (see `bell`)."""
 
     def __init__(self, door: Door) -> None:
         self._token = door.token
+        self._seen = ""
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         context.request.headers[TOKEN.decode()] = self._token
-        return call_next(context)
+        if not context.rpc_method.endswith("/PullMessages"):
+            return call_next(context)
+        context.request.headers[SEEN] = self._seen
+        response = call_next(context)
+        self._seen = response.headers.get(MARK, "")
+        return response
 
 
 def _client(kind: type[ClientT], door: Door, *more: Any) -> ClientT:
@@ -187,6 +195,7 @@ class ClaimedTask:
 
     def __init__(self, door: Door, token: str, run_id: int) -> None:
         self.run_id = run_id
+        self._door = door
         self._runtime = _client(RuntimeHttpClient, door, RuntimeTokenHttpInterceptor(token))
 
     @classmethod
@@ -204,7 +213,11 @@ class ClaimedTask:
         TaskIdentity.task_id = answer.task_id
         TaskIdentity.run_id = answer.run.run_id
         TaskIdentity.node_id = context_from_proto(answer.context).node_id
-        return RunGrid(self._runtime, run_from_proto(answer.run))
+        return RunGrid(self._runtime, run_from_proto(answer.run), self._ring)
+
+    def _ring(self) -> None:
+        token = {TOKEN.decode(): self._door.token}
+        self._runtime._client.post(f"http://{self._door.address}{RING}", headers=token)
 
     def alive(self) -> bool:
         """Tell the SuperLink that this process still holds the task; False if it must be told
@@ -230,10 +243,14 @@ class ClaimedTask:
 
 
 class RunGrid(Grid):
-    """The grid of a claimed run over loopback, with short waits."""
+    """The grid of a claimed run over loopback, with short waits.
 
-    def __init__(self, runtime: RuntimeHttpClient, run: Run) -> None:
+    `pull_messages` itself waits for a reply, a second at most, so whoever calls it need not.
+    """
+
+    def __init__(self, runtime: RuntimeHttpClient, run: Run, ring: Callable[[], None]) -> None:
         self._runtime = runtime
+        self._ring = ring
         self._run = run
         self._node = Node(node_id=SUPERLINK_NODE_ID)
 
@@ -279,6 +296,7 @@ class RunGrid(Grid):
                 session_id=answer.session_id,
             )
             _guarded(self._runtime.PushObject, request)
+        _guarded(lambda _: self._ring(), None)  # nodes that wait find everything in place
         return list(answer.message_ids)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -20,6 +20,7 @@ import uvicorn
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 from kesit_privacy.files import sole_user
+from kesit_server.deployment.bell import Bell
 from kesit_server.deployment.door import DOOR, LOOPBACK, Door
 from kesit_server.deployment.flower_internals import superlink_app
 from kesit_server.deployment.gate import FleetGate, LoopbackGate
@@ -27,6 +28,10 @@ from kesit_server.errors import DeploymentError
 
 DATABASE = "superlink.sqlite"
 LOCK = "superlink.lock"
+
+NODE_WAIT_SECONDS = 10.0
+COORDINATOR_WAIT_SECONDS = 1.0
+"""How long a request for messages, or for replies, is held until there are some."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,10 @@ def _serve(place: Place, on_ready: Callable[[int], None]) -> None:
     with _listening(place.host, place.port) as public, _listening(LOOPBACK, 0) as inner:
         app = superlink_app(place.folder / DATABASE)
         door = Door(inner.getsockname()[1], secrets.token_urlsafe(32))
+        bells = (Bell(NODE_WAIT_SECONDS), Bell(COORDINATOR_WAIT_SECONDS))
         servers = [
-            (_server(LoopbackGate(app, door.token), lifespan="on"), inner),
-            (_server(FleetGate(app), lifespan="off", tls=place), public),
+            (_server(LoopbackGate(app, door.token, *bells), lifespan="on"), inner),
+            (_server(FleetGate(app, *bells), lifespan="off", tls=place), public),
         ]
 
         def ready() -> None:
@@ -82,7 +88,7 @@ def _serve(place: Place, on_ready: Callable[[int], None]) -> None:
 
         try:
             with asyncio.Runner(loop_factory=servers[0][0].config.get_loop_factory()) as runner:
-                runner.run(_run(servers, ready))
+                runner.run(_run(servers, bells, ready))
         finally:
             (place.folder / DOOR).unlink(missing_ok=True)
 
@@ -113,12 +119,18 @@ def _server(app: FleetGate | LoopbackGate, *, lifespan: str, tls: Place | None =
     )
 
 
-async def _run(servers: list[tuple[_Server, socket.socket]], ready: Callable[[], None]) -> None:
+async def _run(
+    servers: list[tuple[_Server, socket.socket]],
+    bells: tuple[Bell, Bell],
+    ready: Callable[[], None],
+) -> None:
     """Both servers, one after the other to start and together to stop."""
 
     def stop() -> None:
         for server, _ in servers:
             server.should_exit = True
+        for bell in bells:
+            bell.close()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
