@@ -1,6 +1,6 @@
 """Real processes for tests: throwaway certificates, a SuperLink, nodes, and runs.
 
-`python -m deploykit superlink|node ...` is what the child processes execute.
+`python -m deploykit superlink|node|supervised ...` is what the child processes execute.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
@@ -37,7 +38,8 @@ from flwr.clientapp import ClientApp  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
 
 from kesit_client.app import app as installed_app
-from kesit_client.deployment.node_loop import Link, run_node
+from kesit_client.deployment.node_loop import Event, Link, run_node
+from kesit_client.deployment.supervise import supervise
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.errors import KesitError
 from kesit_privacy.wire import RECORD, REPLY, REQUEST
@@ -197,6 +199,7 @@ class Federation:
         pins: tuple[str, ...] = (POINTER_HASH,),
         app: str = "echo",
         patience: float = 120.0,
+        supervised: bool = False,
     ) -> Child:
         """Start a node; it need not be admitted."""
         self.key(name)
@@ -209,7 +212,7 @@ class Federation:
             "app": app,
             "patience": patience,
         }
-        return self._start("node", json.dumps(link))
+        return self._start("supervised" if supervised else "node", json.dumps(link))
 
     def online(self) -> set[str]:
         """Names of the nodes that the SuperLink calls online."""
@@ -291,9 +294,17 @@ def _node(text: str) -> None:
             pins=frozenset(fields["pins"]),
         ),
         app=echo if fields["app"] == "echo" else installed_app,
-        on_message=lambda event: print(f"event {event.kind}: {event.text}"),
+        on_message=_say,
         activation_seconds=fields["patience"],
     )
+
+
+def _say(event: Event) -> None:
+    print(f"event {event.kind}: {event.text}")
+
+
+def _supervised(text: str) -> None:
+    supervise(partial(_node, text), on_message=_say)
 
 
 def _superlink(folder: str, port: str, certificate: str, key: str) -> None:
@@ -303,7 +314,9 @@ def _superlink(folder: str, port: str, certificate: str, key: str) -> None:
 
 if __name__ == "__main__":
     try:
-        {"node": _node, "superlink": _superlink}[sys.argv[1]](*sys.argv[2:])
+        {"node": _node, "supervised": _supervised, "superlink": _superlink}[sys.argv[1]](
+            *sys.argv[2:]
+        )
     except KesitError as error:
         print(f"error {type(error).__name__}: {error}")
         raise SystemExit(3) from None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -161,6 +162,17 @@ def control_client(door: Door) -> Control:
     return _client(ControlHttpClient, door)
 
 
+def ring(door: Door) -> None:
+    """Let all nodes that wait for messages ask again, now."""
+    httpx.post(
+        f"http://{door.address}{RING}",
+        headers={TOKEN.decode(): door.token},
+        timeout=CALL_SECONDS,
+        trust_env=False,
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    ).raise_for_status()
+
+
 def told(error: httpx.HTTPStatusError) -> str:
     """What the SuperLink says about a request that it refused."""
     flower = FlowerError.from_json(error.response.text)
@@ -213,11 +225,7 @@ class ClaimedTask:
         TaskIdentity.task_id = answer.task_id
         TaskIdentity.run_id = answer.run.run_id
         TaskIdentity.node_id = context_from_proto(answer.context).node_id
-        return RunGrid(self._runtime, run_from_proto(answer.run), self._ring)
-
-    def _ring(self) -> None:
-        token = {TOKEN.decode(): self._door.token}
-        self._runtime._client.post(f"http://{self._door.address}{RING}", headers=token)
+        return RunGrid(self._runtime, run_from_proto(answer.run), partial(ring, self._door))
 
     def alive(self) -> bool:
         """Tell the SuperLink that this process still holds the task; False if it must be told

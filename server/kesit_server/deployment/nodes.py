@@ -49,13 +49,14 @@ def admit(door: Door, public_key: bytes, name: str) -> int:
 
 
 def revoke(door: Door, node_id: int) -> None:
-    """End a node's registration: its next request is refused.
+    """End a node's registration: its next request is refused, and it makes one now.
 
     Raises:
         DeploymentError: no such node, or no server runs.
     """
     with _control(door) as control:
         flower.unregister(control, node_id)
+        flower.ring(door)  # a node that waits learns it now
 
 
 def nodes(door: Door) -> list[NodeState]:
