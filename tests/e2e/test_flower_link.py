@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import sqlite3
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,10 @@ def test_a_run_goes_round_and_ends_where_everybody_sees_it(place: Federation) ->
         runs = control.ListRuns(ListRunsRequest()).run_dict.values()
         ended = sorted((run.status.status, run.status.sub_status) for run in runs)
     assert ended == [("finished", "completed"), ("finished", "failed")]
+    with sqlite3.connect(place.home / "superlink.sqlite") as database:  # nothing stays behind
+        for table in ("objects", "message_ins", "message_res"):
+            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    database.close()
     assert {(node.name, node.status) for node in nodes.nodes(place.door)} == {
         ("a", "online"),
         ("b", "online"),

@@ -100,14 +100,14 @@ def test_every_fleet_path_passes_the_gate() -> None:
         (
             FleetHttpClient,
             "ActivateNode DeactivateNode SendNodeHeartbeat PullMessages PullObject GetRun "
-            "ConfirmMessageReceived PushMessages PushObject",
+            "PushMessages PushObject",
         ),
         (
             RuntimeHttpClient,
             "AcquireTask SendTaskHeartbeat PullTaskInput PushTaskOutput GetNodes PushMessages "
-            "PullMessages PushObject PullObject ConfirmMessageReceived",
+            "PullMessages PushObject PullObject",
         ),
-        (server.Control, "StartRun ListNodes RegisterNode UnregisterNode"),
+        (server.Control, "StartRun ListRuns ListNodes RegisterNode UnregisterNode"),
     ],
 )
 def test_calls(kind: type[ProtobufClient], names: str) -> None:

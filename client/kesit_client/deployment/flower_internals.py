@@ -2,7 +2,7 @@
 
 Relies on, in Flower 1.41:
 - the Fleet calls activate-node, deactivate-node, send-node-heartbeat, pull-messages, pull-object,
-  confirm-message-received, push-messages, push-object and get-run of `FleetHttpClient`, signed by
+  push-messages, push-object and get-run of `FleetHttpClient`, signed by
   `NodeAuthHttpInterceptor`; get-fab is never called, so no bundle reaches a node;
 - a heartbeat of a registered node brings it online, whatever it was before;
 - activation is refused with FLEET_NODE_ACTIVATION_FAILED when the key is unknown *or* when the
@@ -205,9 +205,10 @@ class FleetConnection:
         return self._hashes[run_id]
 
     def content(self, incoming: Incoming) -> Message:
-        """The whole message; the SuperLink keeps its content until `forget`.
+        """The whole message.
 
-        The envelope has come already, so one object less is pulled.
+        The envelope has come already, so one object less is pulled. Its receipt is not confirmed:
+        that is a request more, and the end of the run drops everything.
         """
         with _translated():
             parts = [part.object_id for part in iterate_object_tree(incoming.tree)]
@@ -222,14 +223,6 @@ class FleetConnection:
             (root,) = incoming.tree.children
             content = inflate_object_from_contents(root.object_id, contents)
             return make_message(incoming.message.metadata, cast(RecordDict, content))
-
-    def forget(self, incoming: Incoming) -> None:
-        """Let the SuperLink drop a message's content."""
-        request = message_pb2.ConfirmMessageReceivedRequest(
-            node=self._node, run_id=incoming.run_id, message_object_id=incoming.tree.object_id
-        )
-        with _translated():
-            self.client.ConfirmMessageReceived(request)
 
     def send(self, reply: Message) -> None:
         """Send a reply with its content."""

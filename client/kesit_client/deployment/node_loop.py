@@ -193,8 +193,6 @@ class _Loop:
         else:
             reply = self._answer(incoming, self.connection.content(incoming))
         self._deliver(reply)
-        with contextlib.suppress(flower.RunEndedError):  # the last reply may end a run
-            self.connection.forget(incoming)
 
     def _deliver(self, reply: Message) -> None:
         """Send a reply, again if need be: the server takes the same reply twice as one."""

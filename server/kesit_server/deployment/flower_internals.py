@@ -3,7 +3,8 @@
 Relies on, in Flower 1.41:
 - `create_app` with a `SuperLinkLifespanConfig`: no subprocess starts unless `isolation` is
   "subprocess", no gRPC server unless `FLWR_INTERNAL_GRPC_*` is "1";
-- the Control calls start-run, register-node, unregister-node and list-nodes without accounts;
+- the Control calls start-run, list-runs, register-node, unregister-node and list-nodes without
+  accounts; list-runs drops the messages and objects of runs that have ended;
 - the Runtime calls acquire-task, pull-task-input, push-task-output and the five of a grid; a task's
   token in a header is all that they ask for;
 - a message as a tree of content-addressed objects (Message, RecordDict, ConfigRecord), each pushed
@@ -25,14 +26,19 @@ import httpx
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
 from flwr.app import Message, RecordDict  # isort: skip
-from flwr.app.message import remove_content_from_message  # isort: skip
+from flwr.app.message import make_message, remove_content_from_message  # isort: skip
 from flwr.common.constant import (  # isort: skip
     ISOLATION_MODE_PROCESS,
     SUPERLINK_NODE_ID,
     TRANSPORT_TYPE_GRPC_RERE,
     SubStatus,
 )
-from flwr.common.serde import context_from_proto, message_to_proto, run_from_proto  # isort: skip
+from flwr.common.serde import (  # isort: skip
+    context_from_proto,
+    message_from_proto,
+    message_to_proto,
+    run_from_proto,
+)
 from flwr.proto import control_pb2, fab_pb2, message_pb2, runtime_pb2  # isort: skip
 from flwr.proto.node_pb2 import Node, NodeInfo  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
@@ -248,6 +254,8 @@ class ClaimedTask:
             )
         finally:
             self._runtime.close()
+        with control_client(self._door) as control:  # looking at an ended run drops its content
+            control.ListRuns(control_pb2.ListRunsRequest(run_id=self.run_id))
 
 
 class RunGrid(Grid):
@@ -312,7 +320,8 @@ class RunGrid(Grid):
             self._runtime.PullMessages,
             runtime_pb2.PullAppMessagesRequest(message_ids=list(message_ids)),
         )
-        pulled = (self._inflated(tree) for tree in answer.message_object_trees)
+        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+        pulled = (self._whole(message_from_proto(proto), tree) for proto, tree in pairs)
         return [message for message in pulled if message is not None]
 
     def send_and_receive(
@@ -320,16 +329,23 @@ class RunGrid(Grid):
     ) -> Iterable[Message]:
         raise NotImplementedError("Kesit's courier pushes and pulls by itself.")
 
-    def _inflated(self, tree: message_pb2.ObjectTree) -> Message | None:
-        """The reply of an object tree; None if its objects did not arrive in time."""
+    def _whole(self, envelope: Message, tree: message_pb2.ObjectTree) -> Message | None:
+        """A reply with its content; None if that did not arrive in time.
+
+        The envelope has come already, so one object less is pulled. Its receipt is not confirmed:
+        that is a request more, and the end of the run drops everything.
+        """
+        if envelope.has_error():
+            return envelope
         pull = make_pull_object_fn_protobuf(
             lambda request: _guarded(self._runtime.PullObject, request),
             self._node,
             self._run.run_id,
         )
+        (root,) = tree.children
         try:
             contents = pull_objects(
-                [part.object_id for part in iterate_object_tree(tree)],
+                [part.object_id for part in iterate_object_tree(root)],
                 pull,
                 max_time=OBJECT_PATIENCE_SECONDS,
                 initial_backoff=OBJECT_WAIT_SECONDS,
@@ -337,15 +353,8 @@ class RunGrid(Grid):
             )
         except ObjectPullError:
             return None
-        _guarded(
-            self._runtime.ConfirmMessageReceived,
-            message_pb2.ConfirmMessageReceivedRequest(
-                node=self._node, run_id=self._run.run_id, message_object_id=tree.object_id
-            ),
-        )
-        message = cast(Message, inflate_object_from_contents(tree.object_id, contents))
-        message.metadata.__dict__["_message_id"] = tree.object_id
-        return message
+        content = inflate_object_from_contents(root.object_id, contents)
+        return make_message(envelope.metadata, cast(RecordDict, content))
 
 
 def _guarded(call: Callable[[Any], Any], request: Any) -> Any:
