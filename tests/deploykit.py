@@ -38,6 +38,7 @@ from flwr.clientapp import ClientApp  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
 
 from kesit_client.app import app as installed_app
+from kesit_client.app import make_app
 from kesit_client.deployment.node_loop import Event, Link, run_node
 from kesit_client.deployment.supervise import supervise
 from kesit_privacy.bundle import POINTER_HASH
@@ -45,9 +46,10 @@ from kesit_privacy.errors import KesitError
 from kesit_privacy.wire import RECORD, REPLY, REQUEST
 from kesit_server.deployment import nodes, superlink
 from kesit_server.deployment.door import Door
+from kit import random_codes, small_nodes, small_study
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("privacy", "client", "server", "tests")
+SOURCES = ("privacy", "client", "server", "audits", "simulations", "tests")
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,19 @@ def _reversed(message: Message, context: object) -> Message:
     return Message(RecordDict({RECORD: ConfigRecord({REPLY: data[::-1]})}), reply_to=message)
 
 
+STUDY = small_study()
+MEMBERS = 3
+
+
+def _app(name: str) -> ClientApp:
+    """`echo`, `installed`, or `member-N`: the N-th simulated member of `STUDY`."""
+    kind, _, number = name.partition("-")
+    if kind == "member":
+        node = small_nodes(STUDY, random_codes(STUDY, 600), MEMBERS)[int(number)]
+        return make_app(lambda context: node)
+    return {"echo": echo, "installed": installed_app}[kind]
+
+
 def _node(text: str) -> None:
     fields = json.loads(text)
     key = load_pem_private_key(Path(fields["key"]).read_bytes(), None)
@@ -293,7 +308,7 @@ def _node(text: str) -> None:
             memory=Path(fields["memory"]),
             pins=frozenset(fields["pins"]),
         ),
-        app=echo if fields["app"] == "echo" else installed_app,
+        app=_app(fields["app"]),
         on_message=_say,
         activation_seconds=fields["patience"],
     )

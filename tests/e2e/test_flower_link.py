@@ -18,14 +18,28 @@ from flwr.common.constant import ErrorCode  # isort: skip
 from flwr.proto.control_pb2 import ListRunsRequest  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
 
-from deploykit import Authority, Federation, ask, data_of, eventually, federation
+from deploykit import (
+    MEMBERS,
+    STUDY,
+    Authority,
+    Federation,
+    ask,
+    data_of,
+    eventually,
+    federation,
+)
 from kesit_client.deployment.flower_internals import FAILED
 from kesit_privacy.bundle import POINTER, POINTER_HASH, pack
 from kesit_privacy.wire import RefusalCode
+from kesit_server.app import Coordination, coordinate
+from kesit_server.courier import Patience
 from kesit_server.deployment import flower_internals, nodes
 from kesit_server.deployment.door import Door
 from kesit_server.deployment.runs import on_superlink
 from kesit_server.errors import DeploymentError
+from kesit_server.federation import Federation as Federated
+from kesit_server.segmentation import Segmentation
+from kit import SERVER
 
 
 @pytest.fixture
@@ -98,6 +112,28 @@ def test_an_app_that_raises_sends_an_error_of_fixed_text(place: Federation) -> N
     assert (reply.error.code, reply.error.reason) == (FAILED.code, FAILED.reason)
     assert "4711" not in node.text
     works(place, "a")
+
+
+@pytest.mark.slow
+def test_a_whole_study_over_the_wire(place: Federation) -> None:
+    place.superlink()
+    names = [f"member-{number}" for number in range(MEMBERS)]
+    for name in names:
+        place.admit(name)
+        place.node(name, app=name)
+    online(place, *names)
+    ended: list[tuple[Federated, Segmentation]] = []
+    plan = Coordination(
+        study=STUDY,
+        identity=SERVER,
+        finish=lambda *result: ended.append(result),
+        patience=Patience(seconds=60.0, asks=3, poll_seconds=0.02),
+        simulated=True,
+        seed=1,
+    )
+    on_superlink(place.home, lambda grid: coordinate(grid, plan))
+    ((federated, _),) = ended
+    assert [len(opened.roster) for opened in federated.orders] == [MEMBERS] * len(federated.orders)
 
 
 TRICKS = [
@@ -263,6 +299,7 @@ def test_a_revoked_node_ends(place: Federation) -> None:
     assert "error AdmissionError" in again.text
 
 
+@pytest.mark.slow
 def test_a_superlink_that_was_killed_comes_back_to_its_nodes(place: Federation) -> None:
     leaf = place.authority.leaf()
     server = place.superlink(leaf)
@@ -326,6 +363,7 @@ def test_a_killed_node_that_lost_its_memory_gets_in_again(place: Federation) -> 
     works(place, "a")
 
 
+@pytest.mark.slow
 def test_a_crashed_node_is_started_again_by_its_supervisor(place: Federation) -> None:
     place.superlink()
     place.admit("a")
@@ -342,6 +380,10 @@ def test_a_crashed_node_is_started_again_by_its_supervisor(place: Federation) ->
     works(place, "a")
     assert node.stop() == 0
     assert place.online() == set()
+    node = place.node("a", supervised=True)
+    online(place, "a")
+    node.kill()  # the supervisor alone; its node must not run on unseen
+    online(place)
     stranger = place.node("stranger", supervised=True)
     assert stranger.wait() == 3
     assert stranger.says("restarting") == 0

@@ -17,6 +17,7 @@ from kesit_client.errors import LinkError
 from kesit_privacy.files import sole_user
 
 _TRYING = b"trying"
+_SIZE = 32
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Memory:
                     f"{path}: cannot be written ({error.strerror}).",
                     remedy="Give the node a folder of its own.",
                 ) from error
-            text = file.read()
+            text = file.read().strip()
             yield cls(file, int(text) if text.isdigit() else None, text == _TRYING)
 
     def note_attempt(self) -> None:
@@ -72,8 +73,8 @@ class Memory:
         self._write(b"")
 
     def _write(self, data: bytes) -> None:
+        """One write of one size, so that a crash leaves the old bytes or the new."""
         self._file.seek(0)
-        self._file.truncate()
-        self._file.write(data)
+        self._file.write(data.ljust(_SIZE))
         self._file.flush()
         os.fsync(self._file.fileno())

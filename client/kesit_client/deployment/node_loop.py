@@ -129,6 +129,8 @@ class _Loop:
         while not self.stop.requested:
             try:
                 self._join_once(memory)
+            except Interrupted:
+                return False
             except flower.UnknownNodeError:
                 memory.forget()
                 raise
@@ -149,18 +151,21 @@ class _Loop:
     def _join_once(self, memory: Memory) -> None:
         if memory.node_id is not None:
             try:
-                self.connection.resume(memory.node_id)
+                with self.stop.interrupting():
+                    self.connection.resume(memory.node_id)
                 return
             except flower.UnknownNodeError:  # revoked; or a new server that gave another id
                 memory.forget()
         memory.note_attempt()
         try:
-            memory.remember(self.connection.activate())
+            with self.stop.interrupting():
+                node_id = self.connection.activate()
         except flower.UnreachableError:
             raise
         except flower.UnavailableError:
             memory.tried_before = True  # it may have worked, and only the answer was lost
             raise
+        memory.remember(node_id)
 
     def attend(self) -> None:
         """Answer messages until stopped."""
