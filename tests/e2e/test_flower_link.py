@@ -35,7 +35,7 @@ from kesit_server.app import Coordination, coordinate
 from kesit_server.courier import Patience
 from kesit_server.deployment import flower_internals, nodes
 from kesit_server.deployment.door import Door
-from kesit_server.deployment.runs import on_superlink
+from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.errors import DeploymentError
 from kesit_server.federation import Federation as Federated
 from kesit_server.segmentation import Segmentation
@@ -127,7 +127,7 @@ def test_a_whole_study_over_the_wire(place: Federation) -> None:
         study=STUDY,
         identity=SERVER,
         finish=lambda *result: ended.append(result),
-        patience=Patience(seconds=60.0, asks=3, poll_seconds=0.02),
+        patience=Patience(seconds=60.0, asks=3, poll_seconds=POLL_SECONDS),
         simulated=True,
         seed=1,
     )

@@ -24,6 +24,7 @@ import kesit_privacy.quiet  # noqa: F401  (before Flower)
 from flwr.app import ConfigRecord, Context, Message, RecordDict  # isort: skip
 from flwr.common import constant  # isort: skip
 from flwr.common.config import get_fab_config, get_metadata_from_config  # isort: skip
+from flwr.common.serde import message_to_proto  # isort: skip
 from flwr.proto import fleet_pb2, message_pb2, runtime_pb2  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
 from flwr.supercore.constant import SQLITE_PRAGMAS, TaskType  # isort: skip
@@ -32,6 +33,7 @@ from flwr.supercore.error.catalog import API_ERROR_MAP  # isort: skip
 from flwr.supercore.inflatable import inflatable_object, inflatable_utils  # isort: skip
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # isort: skip
 from flwr.supercore.protobuf.client import ProtobufClient, ProtobufRequestContext  # isort: skip
+from flwr.supercore.run import Run  # isort: skip
 from flwr.supercore.runtime import RuntimeHttpClient  # isort: skip
 from flwr.supercore.task_identity import TaskIdentity  # isort: skip
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan  # isort: skip
@@ -201,6 +203,49 @@ def test_a_message_is_a_tree_of_three_objects() -> None:
     assert record == message.content
     names = list(inspect.signature(inflatable_utils.pull_objects).parameters)
     assert {"max_time", "initial_backoff", "backoff_cap"} <= set(names)
+
+
+class Runtime:
+    """Gives out one reply whose tree and objects are as told."""
+
+    def __init__(self, tree: message_pb2.ObjectTree, objects: dict[str, bytes]) -> None:
+        self._tree, self._objects = tree, objects
+
+    def PullMessages(self, request: object) -> runtime_pb2.PullAppMessagesResponse:
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+        proto = message_to_proto(Message(RecordDict(), 2, "query.hello"))
+        return runtime_pb2.PullAppMessagesResponse(
+            messages_list=[proto], message_object_trees=[self._tree]
+        )
+
+    def PullObject(self, request: message_pb2.PullObjectRequest) -> message_pb2.PullObjectResponse:
+        content = self._objects.get(request.object_id)
+        return message_pb2.PullObjectResponse(
+            object_found=content is not None,
+            object_available=content is not None,
+            object_content=content or b"",
+        )
+
+
+def test_a_malformed_reply_is_silence() -> None:
+    record = RecordDict({"kesit": ConfigRecord({"reply": b"x"})})
+    objects = inflatable_object.get_all_nested_objects(record)
+    contents = {name: part.deflate() for name, part in objects.items()}
+    root = inflatable_object.get_object_tree(record)
+    (leaf,) = root.children
+    tree = message_pb2.ObjectTree(object_id="m", children=[root])
+
+    def pulled(tree: message_pb2.ObjectTree, contents: dict[str, bytes]) -> list[Message]:
+        runtime = Runtime(tree, contents)
+        grid = server.RunGrid(runtime, Run.create_empty(1), lambda: None)  # type: ignore[arg-type]
+        return list(grid.pull_messages(["x"]))
+
+    assert [message.content for message in pulled(tree, contents)] == [record]
+    assert pulled(message_pb2.ObjectTree(object_id="m"), contents) == []
+    assert pulled(message_pb2.ObjectTree(object_id="m", children=[leaf]), contents) == []
+    assert pulled(tree, {}) == []
+    assert pulled(tree, contents | {leaf.object_id: b"rubbish"}) == []
+    assert pulled(tree, contents | {root.object_id: b"Message  3\x00abc"}) == []
 
 
 def test_a_key_is_known_by_the_same_bytes_on_both_sides() -> None:

@@ -51,7 +51,6 @@ from flwr.supercore.inflatable.inflatable_object import (  # isort: skip
     iterate_object_tree,
 )
 from flwr.supercore.inflatable.inflatable_utils import (  # isort: skip
-    ObjectPullError,
     inflate_object_from_contents,
     pull_objects,
 )
@@ -330,7 +329,7 @@ class RunGrid(Grid):
         raise NotImplementedError("Kesit's courier pushes and pulls by itself.")
 
     def _whole(self, envelope: Message, tree: message_pb2.ObjectTree) -> Message | None:
-        """A reply with its content; None if that did not arrive in time.
+        """A reply with its content; None if that did not arrive in time or is malformed.
 
         The envelope has come already, so one object less is pulled. Its receipt is not confirmed:
         that is a request more, and the end of the run drops everything.
@@ -342,8 +341,8 @@ class RunGrid(Grid):
             self._node,
             self._run.run_id,
         )
-        (root,) = tree.children
         try:
+            (root,) = tree.children
             contents = pull_objects(
                 [part.object_id for part in iterate_object_tree(root)],
                 pull,
@@ -351,10 +350,12 @@ class RunGrid(Grid):
                 initial_backoff=OBJECT_WAIT_SECONDS,
                 backoff_cap=0.2,
             )
-        except ObjectPullError:
+            content = inflate_object_from_contents(root.object_id, contents)
+        except DeploymentError:
+            raise
+        except Exception:  # whatever a node has sent must not end the run
             return None
-        content = inflate_object_from_contents(root.object_id, contents)
-        return make_message(envelope.metadata, cast(RecordDict, content))
+        return make_message(envelope.metadata, content) if isinstance(content, RecordDict) else None
 
 
 def _guarded(call: Callable[[Any], Any], request: Any) -> Any:

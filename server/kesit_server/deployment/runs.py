@@ -25,6 +25,9 @@ LOCK = "starting.lock"
 HEARTBEAT_SECONDS = 5.0
 STARTING_SECONDS = 30.0
 
+POLL_SECONDS = 0.02
+"""For a courier's `Patience` on this grid: it waits by itself, so its user need hardly wait."""
+
 ResultT = TypeVar("ResultT")
 
 

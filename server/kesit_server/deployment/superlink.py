@@ -60,7 +60,8 @@ def serve(place: Place, on_ready: Callable[[int], None] = lambda port: None) -> 
     Raises:
         DeploymentError: the folder is in use, the address is taken, or the certificate is no use.
     """
-    place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    place.folder.chmod(0o700)
     try:
         with sole_user(place.folder / LOCK):
             _serve(place, on_ready)
@@ -78,8 +79,8 @@ def _serve(place: Place, on_ready: Callable[[int], None]) -> None:
         door = Door(inner.getsockname()[1], secrets.token_urlsafe(32))
         bells = (Bell(NODE_WAIT_SECONDS), Bell(COORDINATOR_WAIT_SECONDS))
         servers = [
-            (_server(LoopbackGate(app, door.token, *bells), lifespan="on"), inner),
-            (_server(FleetGate(app, *bells), lifespan="off", tls=place), public),
+            (_server(LoopbackGate(app, door.token, *bells)), inner),
+            (_server(FleetGate(app, *bells), place), public),
         ]
 
         def ready() -> None:
@@ -101,22 +102,25 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: FleetGate | LoopbackGate, *, lifespan: str, tls: Place | None = None) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            lifespan="on" if lifespan == "on" else "off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # a peer is whoever is at the other end of the socket
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=3,
-            ssl_certfile=tls.certificate if tls else None,
-            ssl_keyfile=tls.key if tls else None,
-        )
+def _server(app: FleetGate | LoopbackGate, tls: Place | None = None) -> _Server:
+    """The public server if `tls` is given, else the one on loopback, which owns the lifespan."""
+    config = uvicorn.Config(
+        app,
+        lifespan="off" if tls else "on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # a peer is whoever is at the other end of the socket
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
     )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+    return _Server(config)
 
 
 async def _run(
