@@ -46,7 +46,6 @@ from kesit_privacy.errors import KesitError
 from kesit_privacy.wire import RECORD, REPLY, REQUEST
 from kesit_server.deployment import nodes, superlink
 from kesit_server.deployment.door import Door
-from kit import random_codes, small_nodes, small_study
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("privacy", "client", "server", "audits", "simulations", "tests")
@@ -117,7 +116,7 @@ def free_port() -> int:
         return int(place.getsockname()[1])
 
 
-def eventually(what: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until `what` holds."""
     until = time.monotonic() + seconds
     while not what():
@@ -140,7 +139,7 @@ class Child:
         """How many events of a kind a node has logged."""
         return self.text.count(f"event {kind}: ")
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
     def kill(self) -> None:
@@ -247,7 +246,7 @@ def federation(folder: Path) -> Iterator[Federation]:
                 child.kill()
 
 
-def ask(grid: Grid, data: bytes, names: list[int], seconds: float = 20.0) -> list[Message]:
+def ask(grid: Grid, data: bytes, names: list[int], seconds: float = 60.0) -> list[Message]:
     """Send `data` to nodes and wait for as many replies."""
     content = RecordDict({RECORD: ConfigRecord({REQUEST: data})})
     pending = set(
@@ -283,15 +282,17 @@ def _reversed(message: Message, context: object) -> Message:
     return Message(RecordDict({RECORD: ConfigRecord({REPLY: data[::-1]})}), reply_to=message)
 
 
-STUDY = small_study()
 MEMBERS = 3
 
 
 def _app(name: str) -> ClientApp:
-    """`echo`, `installed`, or `member-N`: the N-th simulated member of `STUDY`."""
+    """`echo`, `installed`, or `member-N`: the N-th simulated member of `small_study`."""
     kind, _, number = name.partition("-")
     if kind == "member":
-        node = small_nodes(STUDY, random_codes(STUDY, 600), MEMBERS)[int(number)]
+        from kit import random_codes, small_nodes, small_study  # slow, and few need it
+
+        study = small_study()
+        node = small_nodes(study, random_codes(study, 600), MEMBERS)[int(number)]
         return make_app(lambda context: node)
     return {"echo": echo, "installed": installed_app}[kind]
 

@@ -20,7 +20,6 @@ from flwr.serverapp import Grid  # isort: skip
 
 from deploykit import (
     MEMBERS,
-    STUDY,
     Authority,
     Federation,
     ask,
@@ -39,7 +38,7 @@ from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.errors import DeploymentError
 from kesit_server.federation import Federation as Federated
 from kesit_server.segmentation import Segmentation
-from kit import SERVER
+from kit import SERVER, small_study
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ def test_a_whole_study_over_the_wire(place: Federation) -> None:
     online(place, *names)
     ended: list[tuple[Federated, Segmentation]] = []
     plan = Coordination(
-        study=STUDY,
+        study=small_study(),
         identity=SERVER,
         finish=lambda *result: ended.append(result),
         patience=Patience(seconds=60.0, asks=3, poll_seconds=POLL_SECONDS),
@@ -292,7 +291,7 @@ def test_a_revoked_node_ends(place: Federation) -> None:
     node = place.node("a")
     online(place, "a")
     nodes.revoke(place.door, node_id)
-    assert node.wait(15) == 3
+    assert node.wait() == 3
     assert "error AdmissionError" in node.text
     again = place.node("a")
     assert again.wait() == 3
@@ -310,7 +309,7 @@ def test_a_superlink_that_was_killed_comes_back_to_its_nodes(place: Federation) 
         on_superlink(place.home, lambda grid: (server.kill(), list(grid.get_node_ids())))
     eventually(lambda: node.says("waiting") > 0)
     place.superlink(leaf)
-    eventually(lambda: node.says("connected") == 2, 30)
+    eventually(lambda: node.says("connected") == 2)
     works(place, "a")
 
 
@@ -341,7 +340,7 @@ def test_a_node_that_was_killed_is_back_at_once(place: Federation) -> None:
     works(place, "a")
     node.kill()
     back = place.node("a")
-    eventually(lambda: back.says("connected") == 1, 10)
+    eventually(lambda: back.says("connected") == 1)
     assert back.says("waiting") == 0
     works(place, "a")
     twice = place.node("a")
@@ -358,7 +357,7 @@ def test_a_killed_node_that_lost_its_memory_gets_in_again(place: Federation) -> 
     node.kill()
     (place.folder / "a.memory").write_bytes(b"trying")  # as if killed before the answer came
     back = place.node("a")
-    eventually(lambda: back.says("connected") == 1, 60)
+    eventually(lambda: back.says("connected") == 1)
     assert back.says("waiting") > 0
     works(place, "a")
 
