@@ -24,6 +24,18 @@ class StoreError(ClientError):
     """Books that cannot be opened or trusted."""
 
 
+class LinkError(ClientError):
+    """A connection to the server that cannot work until somebody changes something."""
+
+
+class CertificateError(LinkError):
+    """The server's certificate is not one that this node trusts, or it is out of date."""
+
+
+class AdmissionError(LinkError):
+    """The server does not admit this node's key: never registered, or revoked."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a client's data: where, what, and what would help."""

@@ -22,6 +22,12 @@ REQUEST = "request"
 TRANSCRIPT = "transcript"
 REPLY = "reply"
 
+# Headers of HTTP by which a waiting peer is told that there is something to fetch (see
+# `kesit_server.deployment.bell`). Who does not know them polls, as Flower does.
+SEEN = "kesit-seen"
+MARK = "kesit-mark"
+COMPLETE = "kesit-complete"
+
 
 class RefusalCode(IntEnum):
     """Why a client did not answer. None depends on a customer's row."""

@@ -18,4 +18,4 @@ class ResultError(ServerError):
 
 
 class DeploymentError(ServerError):
-    """A coordinator's folder, certificate or member list that cannot be used or made."""
+    """A coordinator's folder that cannot be used, or a server process that is not as it must be."""

@@ -1,1 +1,1 @@
-"""A real coordinator: its folder, its certificates, and its members."""
+"""A real coordinator: its folder, certificates and members, its server process, and runs on it."""

@@ -1,0 +1,1 @@
+"""Real nodes: a loop that speaks Flower's Fleet calls directly, and its supervisor."""
