@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def client() -> None:
-    """Take part in a federation: keys, pins, approvals, budgets, books."""
+    """Take part in a federation: keys, pins, approvals, budgets, books, the node."""
 
 
 @app.command()
@@ -117,6 +117,21 @@ def rotate(home: Home, no_passphrase: NoPassphrase = False) -> None:
     passphrase = keys.new_passphrase("the new identity", none=no_passphrase)
     renewed = onboarding.rotate(home, passphrase=passphrase, unlock=keys.unlock)
     _tell(renewed, home / homes.NEXT / homes.REQUEST)
+
+
+@app.command()
+def start(home: Home) -> None:
+    """Run the node until it is stopped: it answers what its policy and its approvals allow.
+
+    It opens no port. It waits for a server that is away, and starts again if it crashes.
+
+    \b
+    Example:
+      kesit client start --home ankara
+    """
+    from kesit_client.deployment import start as starting
+
+    starting.start(home, keys.unlock, starting.tell)
 
 
 @app.command()

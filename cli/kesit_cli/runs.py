@@ -5,7 +5,6 @@ Heavy packages are imported inside functions, so that `kesit --help` answers at 
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -73,6 +72,7 @@ def execute(
     Raises:
         KesitError: the run failed or the folder cannot be written; then nothing is.
     """
+    from kesit_privacy.files import slug
     from kesit_server import results
     from kesit_simulations.evaluation import evaluate as compare
     from kesit_simulations.runner import Watcher, simulate
@@ -109,11 +109,6 @@ def check_place(folder: Path) -> None:
             f"{folder}: nothing can be written in {above} ({error.strerror}).",
             remedy="Give another --out.",
         ) from error
-
-
-def slug(name: str) -> str:
-    """A study's name as part of a folder's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "study"
 
 
 def summary(finished: Finished) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from kesit_cli import keys, show
+from kesit_cli import keys, server_runs, show
 from kesit_cli.keys import Home, NoPassphrase, Yes
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Expected = Annotated[
 
 @app.callback()
 def server() -> None:
-    """Coordinate a federation: make a coordinator, admit its members."""
+    """Coordinate a federation: make a coordinator, admit its members, run studies."""
 
 
 @app.command()
@@ -39,9 +39,6 @@ def init(
         typer.Option(metavar="NAME", help="DNS name or IP address for members; may be repeated."),
     ],
     port: Annotated[int, typer.Option(metavar="PORT", help="Where nodes connect.")] = 9092,
-    loopback_port: Annotated[
-        int, typer.Option(metavar="PORT", help="Flower's interface, on this machine only.")
-    ] = 9093,
     no_passphrase: NoPassphrase = False,
 ) -> None:
     """Make a coordinator's folder: its keys, its certificates, an empty member list.
@@ -56,7 +53,7 @@ def init(
     from kesit_server.deployment import home as homes
 
     passphrase = keys.new_passphrase("the coordinator's keys", none=no_passphrase)
-    made = homes.create(home, host, port=port, loopback_port=loopback_port, passphrase=passphrase)
+    made = homes.create(home, host, port=port, passphrase=passphrase)
     show.print_facts(
         show.console(),
         [
@@ -95,6 +92,7 @@ def admit(
     request = read_request(request_file)
     expected = _compared(request, fingerprint, yes)
     _tell(members.admit(home, request, expected, unlock=keys.unlock), home)
+    server_runs.reconcile_if_running(home)
 
 
 @app.command(name="members")
@@ -151,6 +149,7 @@ def revoke(
 
     keys.confirmed(f"Revoke {name}?", yes=yes)
     _tell(members.revoke(home, name, unlock=keys.unlock), home)
+    server_runs.reconcile_if_running(home)
 
 
 @app.command()
@@ -181,6 +180,7 @@ def rotate(
     expected = _compared(request, fingerprint, yes)
     changed = members.rotate(home, name, request, expected, lost_key=lost_key, unlock=keys.unlock)
     _tell(changed, home)
+    server_runs.reconcile_if_running(home)
 
 
 @app.command()
@@ -258,3 +258,9 @@ def _tell(members: MemberList, home: Path) -> None:
 
 def _day(moment: int) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
+
+
+app.command()(server_runs.start)
+app.command()(server_runs.run)
+app.command()(server_runs.resume)
+app.command()(server_runs.status)

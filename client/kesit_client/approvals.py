@@ -7,7 +7,6 @@ so that the node refuses at once.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +17,7 @@ from kesit_client.home import BOOKS, POLICY, STUDIES
 from kesit_client.policy import Policy
 from kesit_client.preflight import Forecast
 from kesit_privacy.errors import StudyError
-from kesit_privacy.files import replacing
+from kesit_privacy.files import replacing, slug
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 
@@ -61,7 +60,7 @@ def approve(home: Path, file: Path, expected: str) -> Path:
         )
     preflight.require_room(study, price(home, study))
     kept = copies(home).get(study.hash)
-    place = kept or home / STUDIES / f"{_slug(study.name)}-{study.hash[:12]}.toml"
+    place = kept or home / STUDIES / f"{slug(study.name)}-{study.hash[:12]}.toml"
     with _undone(None if kept else place), closing(preflight.open_books(home / BOOKS)) as store:
         if not kept:
             _copy(file, place)
@@ -135,7 +134,3 @@ def _undone(place: Path | None) -> Iterator[None]:
         if place is not None:
             place.unlink(missing_ok=True)
         raise
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "study"

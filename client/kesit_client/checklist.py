@@ -139,20 +139,6 @@ def check_window(policy: Policy, now: float) -> None:
         )
 
 
-def check_bundle(bundle: str, policy: Policy) -> None:
-    """Refuse a run whose Flower bundle (SHA-256, hex) the policy does not list, if it lists any.
-
-    Raises:
-        Refusal: with code POLICY.
-    """
-    if policy.bundles is not None and bundle not in policy.bundles:
-        raise Refusal(
-            RefusalCode.POLICY,
-            f"The bundle {bundle[:16]} is not one that the policy lists.",
-            remedy="Compare the bundle's hash with the coordinator, then add it to bundles.",
-        )
-
-
 def check_server(request: HelloRequest, policy: Policy) -> None:
     """Refuse a server that the policy does not pin.
 

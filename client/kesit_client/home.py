@@ -11,6 +11,7 @@ source.toml    where the rows are: `path` (CSV or Parquet) or `url` and `query`;
 studies/       approved copies, one TOML file each
 books.sqlite   the ledger (and its witness beside it)
 cache/         coded rows
+node.json      the number by which the server knows the node
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ class Policy:
         studies: only these hashes, if given; each must be approved as well.
         max_epsilon: the most that one study may cost, at the lifetime's δ.
         max_roster: the most members that may stand together.
-        bundles: only these Flower bundles (SHA-256), if given. What a bundle holds is never run.
+        bundles: the Flower bundles (SHA-256) of whose runs the node takes messages; by default the
+            one of its own installation. What a bundle holds is never run.
         window: when the node answers.
     """
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def slug(name: str) -> str:
+    """A study's name as part of a file's or a folder's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "study"
 
 
 @contextmanager

@@ -56,6 +56,7 @@ class Federation:
         book: keeps the run as it goes, so that another process can go on with it.
         enrolled: the identity of each Flower node. A hello of anyone else counts as silence, so
             that a stranger cannot make the members refuse the whole run. None: any identity.
+        run: the run's id, 32 hex digits; None draws one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Federation:
         on_event: Callable[[str], None] = lambda text: None,
         book: RunBook | None = None,
         enrolled: Mapping[int, str] | None = None,
+        run: str | None = None,
     ) -> None:
         self.study = study
         self.orders: list[Instruction] = []
@@ -80,7 +82,7 @@ class Federation:
         self._book = book or Unkept()
         self._enrolled = enrolled
         self._filter = accounting.GaussianFilter(study.mu2_units)
-        self._request = HelloRequest(study.hash, secrets.token_hex(16), identity.public)
+        self._request = HelloRequest(study.hash, run or secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
         self._node_of: dict[str, int] = {}
         self._roster: tuple[str, ...] = ()

@@ -29,14 +29,17 @@ _BEGIN: Final = (
 class Journal:
     """The journal in `folder`, which must exist; locked until `close`.
 
+    Args:
+        busy_seconds: how long to wait for another process that holds it.
+
     Raises:
         ResultError: another process works on the folder, or the file is no journal.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, busy_seconds: float = 0.0) -> None:
         self._path = folder / JOURNAL
         try:
-            self._books = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+            self._books = sqlite3.connect(self._path, timeout=busy_seconds, isolation_level=None)
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         try:

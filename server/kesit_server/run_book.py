@@ -9,7 +9,6 @@ book is more than the server was told: noisy sums, hellos, and its own instructi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,9 @@ from kesit_server.journal import Journal
 from kesit_server.sums import NoisySum
 
 LOG = "spending-log.json"
+
+BUSY_SECONDS = 2.0
+"""How long a book that another process holds is waited for: whoever looks at it is soon gone."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,7 @@ class KeptRun:
     def __init__(self, folder: Path, identity: Identity) -> None:
         self.folder = folder
         self._identity = identity
-        mask = os.umask(0o077)  # noisy sums are released to the study's members, not to everyone
-        try:
-            self._journal = Journal(folder)
-        finally:
-            os.umask(mask)
+        self._journal = Journal(folder, BUSY_SECONDS)
         self._records = self._journal.records()
 
     def close(self) -> None:
@@ -194,6 +192,17 @@ class KeptRun:
                 remedy="Nothing was spent; start a new run.",
             )
         return self._records[key]
+
+
+def how_ended(folder: Path) -> str | None:
+    """How the run in `folder` ended, in a word; None while it may go on.
+
+    Raises:
+        ResultError: a process is at work on it, or the book is damaged.
+    """
+    with Journal(folder) as journal:
+        record = journal.records().get("end")
+    return None if record is None else str(record["how"])
 
 
 def _key(kind: str, step: str, attempt: int) -> str:

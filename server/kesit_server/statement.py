@@ -12,13 +12,18 @@ from typing import Any
 
 from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import KesitError
 from kesit_privacy.noise import SECURE
 from kesit_server.federation import Federation
 from kesit_server.naming import Wording
 
 
-def privacy_statement(federation: Federation) -> dict[str, Any]:
-    """The statement as plain values; `as_text` renders them."""
+def privacy_statement(federation: Federation, failure: KesitError | None = None) -> dict[str, Any]:
+    """The statement as plain values; `as_text` renders them.
+
+    Args:
+        failure: what ended a run without a result; what it asked for is spent all the same.
+    """
     study = federation.study
     modes = sorted(federation.modes)
     spent = federation.spent_units
@@ -34,7 +39,11 @@ def privacy_statement(federation: Federation) -> dict[str, Any]:
         "run": federation.run,
         "releasable": federation.modes == {SECURE},
         "promise_kept": not any(part in mode for mode in modes for part in ("-off", "-unmasked")),
-        "caveats": [words.en for words in caveats(federation)],
+        "result": failure is None,
+        "caveats": [
+            *([f"There is no result. {failure}"] if failure else []),
+            *(words.en for words in caveats(federation)),
+        ],
         "member_modes": modes,
         "unit": "one customer, added or removed",
         "max_clients_per_customer": study.max_clients_per_customer,
@@ -69,7 +78,7 @@ def as_text(statement: dict[str, Any]) -> str:
     lines += [""] if statement["caveats"] else []
     lines += [*_promise(statement), ""]
     lines += [
-        "Every number in segments.json was computed from these sums alone (their costs add up as"
+        f"{_OF_SUMS[statement['result']]} (their costs add up as"
         " squares, so the ε of each alone do not add up to the whole):",
         "",
         "| sum | attempt | members | opened | share of the budget (μ²) | ε alone |",
@@ -96,6 +105,12 @@ def as_text(statement: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+_OF_SUMS = {
+    True: "Every number in segments.json was computed from these sums alone",
+    False: "These sums were asked for, and the members were charged for them",
+}
 
 
 def _promise(statement: dict[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
@@ -18,10 +17,12 @@ from kesit_privacy import node_keys
 from kesit_privacy.enrolment import EnrolmentRequest, parse_request, sign_request
 from kesit_privacy.errors import KesitError, ProtocolError
 from kesit_privacy.identity import fingerprint
-from kesit_privacy.membership import RETIRED, REVOKED, check_successor, read_list
+from kesit_privacy.membership import RETIRED, REVOKED, MemberList, check_successor, read_list
 from kesit_server.deployment import authority, members
 from kesit_server.deployment import home as homes
-from kesit_server.deployment.registration import read_nodes, reconcile
+from kesit_server.deployment import nodes as superlink_nodes
+from kesit_server.deployment.door import Door
+from kesit_server.deployment.registration import member_nodes, reconcile
 from kesit_server.errors import DeploymentError
 
 
@@ -52,7 +53,7 @@ def admit(server: Path, name: str = "Ankara", number: int = 1) -> EnrolmentReque
 def test_a_new_folder_holds_all_of_a_coordinator(server: Path) -> None:
     assert files(server) == {*homes.FILES, homes.RUNS, homes.RESULTS}
     coordinator = homes.open_coordinator(server)
-    assert coordinator.settings == homes.Settings(("kesit.example.org", "10.0.0.5"), 9092, 9093)
+    assert coordinator.settings == homes.Settings(("kesit.example.org", "10.0.0.5"), 9092)
     listed = coordinator.members
     assert (listed.serial, listed.host, listed.port, listed.members) == (
         1,
@@ -130,22 +131,19 @@ def test_a_failure_in_the_middle_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("hosts", "port", "loopback"),
+    ("hosts", "port"),
     [
-        ([], 1, 2),
-        (["a b"], 1, 2),
-        (["0.0.0.0"], 1, 2),
-        (["::"], 1, 2),
-        (["a.example"], 0, 2),
-        (["a.example"], 1, 65_536),
-        (["a.example"], 9092, 9092),
+        ([], 1),
+        (["a b"], 1),
+        (["0.0.0.0"], 1),
+        (["::"], 1),
+        (["a.example"], 0),
+        (["a.example"], 65_536),
     ],
 )
-def test_wrong_hosts_and_ports_are_refused(
-    tmp_path: Path, hosts: list[str], port: int, loopback: int
-) -> None:
+def test_wrong_hosts_and_ports_are_refused(tmp_path: Path, hosts: list[str], port: int) -> None:
     with pytest.raises(DeploymentError) as error:
-        homes.create(tmp_path / "server", hosts, port=port, loopback_port=loopback)
+        homes.create(tmp_path / "server", hosts, port=port)
     helps(error)
     assert not list(tmp_path.iterdir())
 
@@ -164,8 +162,9 @@ def test_what_is_missing_is_named(server: Path, name: str) -> None:
     [
         "",
         "x",
-        "hosts = 1\nport = 1\nloopback_port = 2",
-        'hosts = ["a.b"]\nport = "1"\nloopback_port = 2',
+        "hosts = 1\nport = 1",
+        'hosts = ["a.b"]\nport = "1"',
+        'hosts = ["a.b"]\nport = 1\nmore = 2',
     ],
 )
 def test_broken_settings_are_named(server: Path, text: str) -> None:
@@ -393,56 +392,67 @@ def test_renewal_changes_the_certificate_and_the_list_only_if_the_address_moved(
 
 
 class SuperLink:
-    """Keys and names as the SuperLink would know them; it fails when it is told to."""
+    """Node keys as the SuperLink would know them; it fails when it is told to."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[str, bytes] = {}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states: list[superlink_nodes.NodeState] = []
         self.fails = False
+        for name in ("nodes", "admit", "revoke"):
+            monkeypatch.setattr(superlink_nodes, name, getattr(self, name))
 
-    def register(self, node_key_pem: bytes, name: str) -> str:
+    def nodes(self, door: Door) -> list[superlink_nodes.NodeState]:
+        return list(self.states)
+
+    def admit(self, door: Door, public_key: bytes, name: str) -> int:
         if self.fails:
             raise DeploymentError("The SuperLink is away.", remedy="Start it.")
-        self.nodes[str(len(self.nodes))] = node_key_pem
-        return str(len(self.nodes) - 1)
+        key = superlink_nodes.canonical_key(public_key)
+        assert key not in [state.public_key for state in self.states]
+        number = 100 + len(self.states)
+        self.states.append(superlink_nodes.NodeState(number, name, "registered", key))
+        return number
 
-    def unregister(self, node_id: str) -> None:
-        self.nodes[node_id] = b""
+    def revoke(self, door: Door, node_id: int) -> None:
+        self.states = [
+            replace(state, status="unregistered") if state.node_id == node_id else state
+            for state in self.states
+        ]
 
-    @property
-    def keys(self) -> set[bytes]:
-        return set(self.nodes.values()) - {b""}
+
+DOOR = Door(1, "token")
 
 
-def test_the_superlink_knows_the_active_members_and_nobody_else(tmp_path: Path) -> None:
-    federation, link = Federation(tmp_path), SuperLink()
-    done = reconcile(federation.server, link.register, link.unregister)
-    assert done.registered == ("Ankara", "İzmir", "Şişli")
-    again = reconcile(federation.server, link.register, link.unregister)
+def test_the_superlink_knows_the_active_members_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, link = Federation(tmp_path), SuperLink(monkeypatch)
+
+    def current() -> MemberList:
+        return homes.open_coordinator(federation.server).members
+
+    assert member_nodes(current(), DOOR) == ()
+    assert reconcile(current(), DOOR).registered == ("Ankara", "İzmir", "Şişli")
+    again = reconcile(current(), DOOR)
     assert (again.registered, again.unregistered) == ((), ())
+    names = {known.node_id: known.member.name for known in member_nodes(current(), DOOR)}
+    assert names == {state.node_id: state.name for state in link.states}
     members.revoke(federation.server, "İzmir", now=NOW)
-    assert reconcile(federation.server, link.register, link.unregister).unregistered == ("İzmir",)
-    listed = homes.open_coordinator(federation.server).members
-    assert link.keys == {member.node_key.encode() for member in listed.active}
-    assert set(read_nodes(federation.server)) == {member.node_key for member in listed.active}
+    assert reconcile(current(), DOOR).unregistered == ("İzmir",)
+    assert reconcile(current(), DOOR).unregistered == ()
+    left = [known.member for known in member_nodes(current(), DOOR)]
+    assert left == list(current().active)
+    assert [member.name for member in left] == ["Ankara", "Şişli"]
 
 
-def test_what_was_registered_before_a_failure_is_kept(tmp_path: Path) -> None:
-    federation, link = Federation(tmp_path), SuperLink()
-    reconcile(federation.server, link.register, link.unregister)
+def test_what_was_registered_before_a_failure_is_not_registered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, link = Federation(tmp_path), SuperLink(monkeypatch)
+    reconcile(homes.open_coordinator(federation.server).members, DOOR)
     asked = request("Bursa", 8)
-    members.admit(federation.server, asked, fingerprint(asked.identity), now=NOW)
+    new = members.admit(federation.server, asked, fingerprint(asked.identity), now=NOW)
     link.fails = True
     with pytest.raises(DeploymentError, match="away"):
-        reconcile(federation.server, link.register, link.unregister)
-    assert len(read_nodes(federation.server)) == 3
+        reconcile(new, DOOR)
     link.fails = False
-    assert reconcile(federation.server, link.register, link.unregister).registered == ("Bursa",)
-
-
-@pytest.mark.parametrize("data", ["", "[]", '{"a": 1}'])
-def test_a_broken_list_of_nodes_is_named(server: Path, data: str) -> None:
-    (server / homes.NODES).write_text(data)
-    with pytest.raises(DeploymentError, match=r"nodes\.json: is broken"):
-        read_nodes(server)
-    (server / homes.NODES).write_text(json.dumps({}))
-    assert read_nodes(server) == {}
+    assert reconcile(new, DOOR).registered == ("Bursa",)

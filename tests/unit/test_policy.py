@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kesit_client.checklist import check_bundle, check_policy, check_server, check_window
+from kesit_client.checklist import check_policy, check_server, check_window
 from kesit_client.errors import PolicyError
 from kesit_client.policy import Lifetime, Period, Policy, PurposeCap, Window
 from kesit_privacy import accounting
@@ -248,19 +248,14 @@ def test_a_window_has_defaults_and_may_be_left_out(tmp_path: Path) -> None:
     check_window(policy, at("2026-11-24T03:00"))
 
 
-def test_only_listed_studies_and_bundles(tmp_path: Path) -> None:
+def test_only_listed_studies(tmp_path: Path) -> None:
     study, policy = small_study(), load(tmp_path, FULL)
     check_policy(study, policy)
-    check_bundle(A, policy)
     check_policy(study, replace(policy, studies=None))
-    check_bundle(B, replace(policy, bundles=None))
     for none in ((), (A,)):
         with pytest.raises(Refusal, match="lists the studies") as refused:
             check_policy(study, replace(policy, studies=none))
         assert refused.value.code is RefusalCode.POLICY
-    with pytest.raises(Refusal, match="is not one that the policy lists") as refused:
-        check_bundle(B, policy)
-    assert refused.value.code is RefusalCode.POLICY
 
 
 def test_the_dearest_study_is_measured_at_the_lifetime_s_delta(tmp_path: Path) -> None:

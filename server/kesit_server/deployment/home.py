@@ -3,11 +3,10 @@
 coordinator.pem    the Ed25519 identity that signs hello requests, spending logs and member lists
 ca.pem, ca-key.pem             the certificate authority
 server.pem, server-key.pem     the certificate of the public address, for TLS
-coordinator.toml   public hosts, the nodes' port and the loopback port; for people to edit
+coordinator.toml   public hosts and the nodes' port; for people to edit
 members.json       the member list, as signed; every change replaces it with a higher serial
-nodes.json         which node keys the SuperLink knows
-superlink.sqlite   the SuperLink's own state
-runs/, results/    what finished sums are kept for a resume; result folders
+superlink/         the SuperLink's own state, and the door to it while it runs
+runs/, results/    what each run must know to be resumed; result folders
 
 `coordinator.pem` and `ca-key.pem` may be locked with a passphrase; `server-key.pem` may not,
 because TLS must come up again by itself after a restart.
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.files import new_folder, replacing
 from kesit_privacy.identity import Identity
 from kesit_privacy.keyfiles import Unlock, from_environment, to_pem, write_private
@@ -38,13 +38,11 @@ CA, CA_KEY = "ca.pem", "ca-key.pem"
 LEAF, LEAF_KEY = "server.pem", "server-key.pem"
 SETTINGS: Final = "coordinator.toml"
 MEMBERS: Final = "members.json"
-NODES: Final = "nodes.json"
-SUPERLINK: Final = "superlink.sqlite"
+SUPERLINK: Final = "superlink"
 RUNS, RESULTS = "runs", "results"
 FILES: Final = (IDENTITY, CA, CA_KEY, LEAF, LEAF_KEY, SETTINGS, MEMBERS)
 
 FLEET_PORT: Final = 9092
-LOOPBACK_PORT: Final = 9093
 
 SETTINGS_TEXT: Final = """\
 # Where members reach this coordinator. After a change: kesit server renew-certificate --home ...
@@ -52,9 +50,6 @@ SETTINGS_TEXT: Final = """\
 hosts = {hosts}
 # Nodes connect to this port, and to nothing else: open it in the firewall.
 port = {port}
-# Flower's whole interface, on this machine only. It lets anyone who reaches it run code: never
-# open it to a network.
-loopback_port = {loopback_port}
 """
 
 
@@ -64,7 +59,6 @@ class Settings:
 
     hosts: tuple[str, ...]
     port: int
-    loopback_port: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class Coordinator:
 
     @property
     def superlink(self) -> Path:
-        """The SuperLink's database."""
+        """The SuperLink's folder."""
         return self.home / SUPERLINK
 
     @property
@@ -105,7 +99,6 @@ def create(
     hosts: Sequence[str],
     *,
     port: int = FLEET_PORT,
-    loopback_port: int = LOOPBACK_PORT,
     passphrase: bytes | None = None,
     now: float | None = None,
 ) -> Coordinator:
@@ -119,7 +112,7 @@ def create(
     Raises:
         DeploymentError: the folder holds something, cannot be written, or a host or port is wrong.
     """
-    settings = _checked(hosts, port, loopback_port, home / SETTINGS)
+    settings = _checked(hosts, port, home / SETTINGS)
     identity = Identity.new()
     moment = datetime.datetime.fromtimestamp(time.time() if now is None else now, datetime.UTC)
     ca, ca_key = authority.new_authority(moment)
@@ -132,6 +125,7 @@ def create(
         authority=authority.as_pem(ca).decode("ascii"),
         host=settings.hosts[0],
         port=settings.port,
+        bundles=(POINTER_HASH,),
     )
     try:
         with new_folder(home) as place:
@@ -187,7 +181,7 @@ def read_settings(path: Path) -> Settings:
             f"{path}: must hold {', '.join(sorted(fields))} and nothing else.",
             remedy="Correct the file.",
         )
-    return _checked(tables["hosts"], tables["port"], tables["loopback_port"], path)
+    return _checked(tables["hosts"], tables["port"], path)
 
 
 def write_certificate(coordinator: Coordinator, unlock: Unlock = from_environment) -> None:
@@ -220,25 +214,20 @@ def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
         ) from error
 
 
-def _checked(hosts: object, port: object, loopback_port: object, path: Path) -> Settings:
+def _checked(hosts: object, port: object, path: Path) -> Settings:
     try:
         if not isinstance(hosts, list | tuple) or not hosts:
             raise ValueError("hosts, which must be a list of names")
         known = tuple(dict.fromkeys(check_host(str(host)) for host in hosts))
-        for number in (port, loopback_port):
-            if type(number) is not int or not 1 <= number <= 65_535:
-                raise ValueError(f"the port {number!r}, which is not from 1 to 65535")
-        assert isinstance(port, int)
-        assert isinstance(loopback_port, int)
-        if port == loopback_port:
-            raise ValueError("one port twice: nodes must not reach Flower's whole interface")
+        if type(port) is not int or not 1 <= port <= 65_535:
+            raise ValueError(f"the port {port!r}, which is not from 1 to 65535")
         if _unspecified(known[0]):
             raise ValueError(f"{known[0]}, to which nobody can connect")
     except ValueError as error:
         raise DeploymentError(
             f"{path}: holds {error}.", remedy="Give the names that members connect to."
         ) from error
-    return Settings(known, port, loopback_port)
+    return Settings(known, port)
 
 
 def _unspecified(host: str) -> bool:
@@ -252,5 +241,4 @@ def _settings_text(settings: Settings) -> str:
     return SETTINGS_TEXT.format(
         hosts=json.dumps(list(settings.hosts)),
         port=settings.port,
-        loopback_port=settings.loopback_port,
     )

@@ -1,36 +1,19 @@
-"""The SuperLink's list of node keys, brought in line with the member list.
+"""The SuperLink's node keys, brought in line with the member list, which is the truth.
 
-The member list is the truth. `reconcile` is called when the server starts, before each run and
-after each change of the list; what it did is kept in `nodes.json`, so that it can be called again
-after a crash.
+`reconcile` runs when the server starts, before each run and after each change of the list. It keeps
+nothing of its own: the SuperLink knows which keys it admits, so a crash half-way is mended by the
+next call.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from kesit_server.deployment.home import NODES, open_coordinator, replace_file
-from kesit_server.errors import DeploymentError
+from kesit_privacy.membership import Member, MemberList
+from kesit_server.deployment import nodes
+from kesit_server.deployment.door import Door
 
-
-class RegisterNode(Protocol):
-    """Lets a node connect."""
-
-    def __call__(self, node_key_pem: bytes, name: str) -> str:
-        """Register a public key (an OpenSSH line); returns the SuperLink's id of the node.
-
-        A key that is registered already keeps its id: a crash may have come before the note.
-        """
-
-
-class UnregisterNode(Protocol):
-    """Ends a node's connection. Its key can never be registered again."""
-
-    def __call__(self, node_id: str) -> None:
-        """Unregister the node of this id; nothing happens if it is unregistered already."""
+UNREGISTERED = "unregistered"
 
 
 @dataclass(frozen=True)
@@ -41,53 +24,49 @@ class Reconciled:
     unregistered: tuple[str, ...]
 
 
-def reconcile(
-    home: Path, register_node: RegisterNode, unregister_node: UnregisterNode
-) -> Reconciled:
+@dataclass(frozen=True)
+class MemberNode:
+    """A member, the SuperLink's id of its node, and whether that is online, offline or new."""
+
+    member: Member
+    node_id: int
+    status: str
+
+
+def reconcile(members: MemberList, door: Door) -> Reconciled:
     """Register the node of every active member, and unregister all others.
 
     Raises:
-        DeploymentError: `nodes.json` is broken or cannot be written.
+        DeploymentError: the server does not run, or refuses a key.
     """
-    members = open_coordinator(home).members
-    known = read_nodes(home)
+    wanted = {_pem(member): member for member in members.active}
+    known = {state.public_key: state for state in nodes.nodes(door)}
     came, went = [], []
-    for member in members.members:
-        node = known.get(member.node_key)
-        if member in members.active and node is None:
-            known[member.node_key] = register_node(member.node_key.encode("ascii"), member.name)
+    for key, state in known.items():
+        if key not in wanted and state.status != UNREGISTERED:
+            nodes.revoke(door, state.node_id)
+            went.append(state.name)
+    for key, member in wanted.items():
+        if key not in known:
+            nodes.admit(door, key, member.name)
             came.append(member.name)
-        elif member not in members.active and node is not None:
-            unregister_node(node)
-            del known[member.node_key]
-            went.append(member.name)
-        else:
-            continue
-        replace_file(home / NODES, json.dumps(known, indent=1).encode())
     return Reconciled(tuple(came), tuple(went))
 
 
-def read_nodes(home: Path) -> dict[str, str]:
-    """The SuperLink's node ids by node key; empty if none was ever registered.
+def member_nodes(members: MemberList, door: Door) -> tuple[MemberNode, ...]:
+    """The registered nodes of active members.
 
     Raises:
-        DeploymentError: the file is broken.
+        DeploymentError: the server does not run.
     """
-    path = home / NODES
-    try:
-        nodes = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise _broken(path) from error
-    if not isinstance(nodes, dict) or not all(isinstance(node, str) for node in nodes.values()):
-        raise _broken(path)
-    return nodes
+    known = {state.public_key: state for state in nodes.nodes(door)}
+    found = []
+    for member in members.active:
+        state = known.get(_pem(member))
+        if state is not None and state.status != UNREGISTERED:
+            found.append(MemberNode(member, state.node_id, state.status))
+    return tuple(found)
 
 
-def _broken(path: Path) -> DeploymentError:
-    return DeploymentError(
-        f"{path}: is broken.",
-        remedy="Delete it together with superlink.sqlite: the next start registers all members"
-        " anew.",
-    )
+def _pem(member: Member) -> bytes:
+    return nodes.canonical_key(member.node_key.encode("ascii"))
