@@ -19,7 +19,7 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_simulations.benchmarks import Report
 
-NAMES = ("step", "federation", "ray", "quality", "choice", "sweep")
+NAMES = ("step", "federation", "ray", "quality", "choice", "deployment", "sweep")
 """As in `kesit_simulations.benchmarks.PARTS`, which takes seconds to import."""
 
 
@@ -46,6 +46,7 @@ def bench(
       ray         200 clients, in one process and on Flower's own engine
       quality     inertia of Kesit and the baselines on five data sets, and bytes a client
       choice      how often the number of segments is found, beside plain indices
+      deployment  a study over real processes and TLS, beside plain Flower and its SecAgg+
       sweep       how long 1,000 small studies take
 
     \b

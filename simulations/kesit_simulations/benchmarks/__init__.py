@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kesit_simulations.benchmarks import choice, engines, federation, quality, step, sweep
+from kesit_simulations.benchmarks import (
+    choice,
+    deployment,
+    engines,
+    federation,
+    quality,
+    step,
+    sweep,
+)
 from kesit_simulations.benchmarks.report import Report, Tell
 
 
@@ -27,6 +35,7 @@ PARTS: dict[str, Part] = {
     "ray": Part("the in-process grid beside Flower's own engine", engines.run),
     "quality": Part("inertia of Kesit and the baselines on five data sets", quality.run),
     "choice": Part("how often the number of segments is found", choice.run),
+    "deployment": Part("a study over real processes beside Flower's own", deployment.run),
     "sweep": Part("how long 1,000 small studies take", sweep.run),
 }
 """In the order in which they run."""

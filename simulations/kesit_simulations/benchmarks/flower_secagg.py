@@ -1,4 +1,4 @@
-"""An app for Flower's own secure aggregation, SecAgg+. It runs in Flower's processes, without Kesit.
+"""An app for Flower's own secure aggregation, SecAgg+. It runs in Flower's processes alone.
 
 Flower 1.41 ships SecAgg+ in its older interface only: `SecAggPlusWorkflow` drives a legacy
 strategy, and `secaggplus_mod` wraps a legacy client. Each sum is one of the workflow's rounds.

@@ -21,8 +21,12 @@ from types import ModuleType, TracebackType
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.hazmat.primitives.serialization import PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from kesit_privacy.quiet import SWITCHES
 from kesit_server.deployment import home as server_home
@@ -176,12 +180,8 @@ class StockFlower:
         key = ec.generate_private_key(ec.SECP384R1())
         private, public = self.folder / name, self.folder / f"{name}.pub"
         private.touch(0o600)
-        private.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-        )
-        public.write_bytes(
-            key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        )
+        private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+        public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
         self._command("flwr", "supernode", "register", str(public), "local", "--name", name)
         self._spawn(
             name,

@@ -30,7 +30,7 @@ def tethered() -> Iterator[None]:
     """Everything that is started inside the block ends with it, or with this process."""
     mark = secrets.token_hex(16)
     guard = subprocess.Popen(  # noqa: S603  (our own module)
-        [sys.executable, "-m", __name__, mark],
+        [sys.executable, __file__, mark],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C must not end it first
