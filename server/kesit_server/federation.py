@@ -54,8 +54,8 @@ class Federation:
         simulated: allow more members than retries could bear, and simulated noise.
         on_event: called with a line of text when something happens that a person may want to know.
         book: keeps the run as it goes, so that another process can go on with it.
-        enrolled: the identity of each Flower node. A hello of anyone else counts as silence, so
-            that a stranger cannot make the members refuse the whole run. None: any identity.
+        enrolled: the identity of each Flower node that is asked. A hello of anyone else counts as
+            silence, so that a stranger cannot make the members refuse the run. None: any identity.
         run: the run's id, 32 hex digits; None draws one.
     """
 
@@ -130,6 +130,8 @@ class Federation:
                 hellos contradict each other.
         """
         nodes = sorted(self._courier.grid.get_node_ids())
+        if self._enrolled is not None:
+            nodes = [node for node in nodes if node in self._enrolled]
         replies = self._courier.ask(HELLO, {REQUEST: self._request.encoded}, nodes)
         hellos: dict[int, Hello] = {}
         for node, reply in replies.items():
