@@ -57,6 +57,7 @@ class Federation:
         enrolled: the identity of each Flower node that is asked. A hello of anyone else counts as
             silence, so that a stranger cannot make the members refuse the run. None: any identity.
         run: the run's id, 32 hex digits; None draws one.
+        names: what people call the members, by identity.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Federation:
         book: RunBook | None = None,
         enrolled: Mapping[int, str] | None = None,
         run: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.study = study
         self.orders: list[Instruction] = []
@@ -81,6 +83,7 @@ class Federation:
         self._on_event = on_event
         self._book = book or Unkept()
         self._enrolled = enrolled
+        self._names = names or {}
         self._filter = accounting.GaussianFilter(study.mu2_units)
         self._request = HelloRequest(study.hash, run or secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
@@ -198,7 +201,9 @@ class Federation:
                 return self._open(order, answers)
             self._roster = tuple(member for member in self._roster if member in answers)
             self._book.failed(step, attempt, self._roster)
-            reasons = ", ".join(f"{name[:12]} {_reason(reply)}" for name, reply in absent[:5])
+            reasons = ", ".join(
+                f"{self._called(who)} {_reason(reply)}" for who, reply in absent[:5]
+            )
             self._on_event(f"{step}: attempt {attempt} failed, {len(absent)} absent ({reasons})")
             self._require_enough(len(self._roster), absent)
         raise FederationError(
@@ -372,12 +377,15 @@ class Federation:
     def _require_enough(self, present: int, absent: list[tuple[str, Reply | None]]) -> None:
         if present >= self.study.roster.min_size:
             return
-        reasons = "; ".join(f"{name[:16]} {_reason(reply)}" for name, reply in absent[:10])
+        reasons = "; ".join(f"{self._called(who)} {_reason(reply)}" for who, reply in absent[:10])
         raise FederationError(
             f"{present} members are left, the study needs {self.study.roster.min_size}"
             f" ({reasons or 'the others fell away, or no other node is connected'}).",
             remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
         )
+
+    def _called(self, who: str) -> str:
+        return self._names.get(who, who[:16])
 
     def _check_silence(self) -> None:
         expected = len(self._roster) * self.study.roster.silence_probability

@@ -210,6 +210,7 @@ def _go_on(
         resumed=book.has_begun,
         enrolled={node.node_id: node.member.identity for node in nodes},
         run=run,
+        names={node.member.identity: node.member.name for node in nodes},
         on_event=watch.on_event,
         on_reply=watch.on_reply,
     )
