@@ -146,7 +146,8 @@ class Federation:
                     hellos[node] = hello
             except ProtocolError:
                 replies[node] = Reply(RefusalCode.INTERNAL, b"")
-        absent = [(f"node {node}", replies.get(node)) for node in nodes if node not in hellos]
+        called = self._enrolled or {node: f"node {node}" for node in nodes}
+        absent = [(called[node], replies.get(node)) for node in nodes if node not in hellos]
         self._require_enough(len(hellos), absent)
         try:
             self._transcript = hello_form.gather(self._request, hellos.values())
@@ -201,10 +202,8 @@ class Federation:
                 return self._open(order, answers)
             self._roster = tuple(member for member in self._roster if member in answers)
             self._book.failed(step, attempt, self._roster)
-            reasons = ", ".join(
-                f"{self._called(who)} {_reason(reply)}" for who, reply in absent[:5]
-            )
-            self._on_event(f"{step}: attempt {attempt} failed, {len(absent)} absent ({reasons})")
+            told = f"{step}: attempt {attempt} failed, {len(absent)} absent"
+            self._on_event(f"{told} ({self._reasons(absent[:5])})")
             self._require_enough(len(self._roster), absent)
         raise FederationError(
             f"{step}: {MAX_ATTEMPTS} attempts failed; members keep falling away.",
@@ -377,15 +376,16 @@ class Federation:
     def _require_enough(self, present: int, absent: list[tuple[str, Reply | None]]) -> None:
         if present >= self.study.roster.min_size:
             return
-        reasons = "; ".join(f"{self._called(who)} {_reason(reply)}" for who, reply in absent[:10])
+        reasons = self._reasons(absent[:10])
         raise FederationError(
             f"{present} members are left, the study needs {self.study.roster.min_size}"
             f" ({reasons or 'the others fell away, or no other node is connected'}).",
             remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
         )
 
-    def _called(self, who: str) -> str:
-        return self._names.get(who, who[:16])
+    def _reasons(self, absent: list[tuple[str, Reply | None]]) -> str:
+        told = [(self._names.get(who, who[:16]), _reason(reply)) for who, reply in absent]
+        return "; ".join(f"{who} {why}" for who, why in told)
 
     def _check_silence(self) -> None:
         expected = len(self._roster) * self.study.roster.silence_probability
