@@ -1,6 +1,6 @@
-"""An app for plain Flower: rounds of empty messages. It runs in Flower's processes, without Kesit.
+"""An app for plain Flower: rounds of empty messages. It runs in Flower's processes alone.
 
-Copied into an app folder by `stock_flower`; the run's configuration says how many rounds there are
+Of Kesit it has nothing but the switches that keep Flower from calling home. Copied into an app folder by `stock_flower`; the run's configuration says how many rounds there are
 and into which file the times go.
 """
 
@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
+import kesit_privacy.quiet  # noqa: F401  (before Flower)
+
+from flwr.app import Context, Message, RecordDict  # isort: skip
+from flwr.clientapp import ClientApp  # isort: skip
+from flwr.serverapp import Grid, ServerApp  # isort: skip
 
 client = ClientApp()
 server = ServerApp()

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Message
-from flwr.client import NumPyClient
-from flwr.client.mod import secaggplus_mod
-from flwr.clientapp import ClientApp
-from flwr.common import ndarrays_to_parameters
-from flwr.compat.client.client import Client
-from flwr.server import LegacyContext, ServerConfig
-from flwr.server.strategy import FedAvg
-from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
-from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+import kesit_privacy.quiet  # noqa: F401  (before Flower)
+
+from flwr.app import Context, Message  # isort: skip
+from flwr.client import NumPyClient  # isort: skip
+from flwr.client.mod import secaggplus_mod  # isort: skip
+from flwr.clientapp import ClientApp  # isort: skip
+from flwr.common import ndarrays_to_parameters  # isort: skip
+from flwr.compat.client.client import Client  # isort: skip
+from flwr.server import LegacyContext, ServerConfig  # isort: skip
+from flwr.server.strategy import FedAvg  # isort: skip
+from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow  # isort: skip
+from flwr.serverapp import Grid, ServerApp  # isort: skip
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects  # isort: skip
 
 VALUE = 0.5
 """Every client's every number; so is their mean, which tells that the sums are right."""

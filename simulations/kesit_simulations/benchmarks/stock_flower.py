@@ -100,7 +100,7 @@ class StockFlower:
             "--disable-runtime-dependency-installation",
             *("--host", LOOPBACK, "--port", str(self.port)),
         )
-        self._await(lambda: "Application startup complete" in self.log("superlink"))
+        self._await(lambda: "Uvicorn running on" in self.log("superlink"))
         for number in range(self.nodes):
             self._add(f"supernode-{number}")
 
