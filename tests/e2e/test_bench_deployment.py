@@ -1,4 +1,4 @@
-"""`kesit bench deployment` measures real processes of Kesit and of Flower, and leaves none behind."""
+"""`kesit bench deployment` measures real processes, Kesit's and Flower's, and leaves none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """An app for plain Flower: rounds of empty messages. It runs in Flower's processes alone.
 
-Of Kesit it has nothing but the switches that keep Flower from calling home. Copied into an app folder by `stock_flower`; the run's configuration says how many rounds there are
-and into which file the times go.
+Of Kesit it has nothing but the switches that keep Flower from calling home. It is copied into an
+app folder by `stock_flower`; the run's configuration says how many rounds there are and into which
+file the times go.
 """
 
 from __future__ import annotations
