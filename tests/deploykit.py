@@ -41,6 +41,7 @@ from kesit_client.app import app as installed_app
 from kesit_client.app import make_app
 from kesit_client.deployment.node_loop import Event, Link, run_node
 from kesit_client.deployment.supervise import supervise
+from kesit_client.node import Node
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.errors import KesitError
 from kesit_privacy.wire import RECORD, REPLY, REQUEST
@@ -285,9 +286,22 @@ def _reversed(message: Message, context: object) -> Message:
 MEMBERS = 3
 
 
+def seeded_members() -> list[Node]:
+    """Simulated members of `small_study` whose customers and whose noise a seed decides."""
+    from kit import random_codes, small_nodes, small_study  # slow, and few need it
+
+    study = small_study()
+    codes = random_codes(study, 600)
+    return small_nodes(study, codes, MEMBERS, noise="seeded", seed=5)
+
+
 def _app(name: str) -> ClientApp:
-    """`echo`, `installed`, or `member-N`: the N-th simulated member of `small_study`."""
+    """`echo`, `installed`; `member-N`, `seeded-N`: the N-th simulated member of `small_study`,
+    without noise or with noise of a seed."""
     kind, _, number = name.partition("-")
+    if kind == "seeded":
+        seeded = seeded_members()[int(number)]
+        return make_app(lambda context: seeded)
     if kind == "member":
         from kit import random_codes, small_nodes, small_study  # slow, and few need it
 

@@ -119,7 +119,7 @@ class Deployed:
             SimulationError: it ends, or does not listen in time.
         """
         self._spawn("server", "server", "start", "--home", str(self.coordinator.home), *_HOST)
-        self._await("server", lambda: self._door() is not None)
+        self._await("server", self._listens)
 
     def start_member(self, name: str, *, wait: bool = True) -> None:
         """Start a member's node, and wait until it is online.
@@ -149,6 +149,13 @@ class Deployed:
         except DeploymentError:
             return frozenset()
         return frozenset(node.member.name for node in known if node.status == "online")
+
+    def _listens(self) -> bool:
+        door = self._door()  # a server that was killed has left its door behind
+        try:
+            return door is not None and member_nodes(self.coordinator.members, door) is not None
+        except DeploymentError:
+            return False
 
     def _is_online(self, name: str) -> bool:
         return name in self.online()

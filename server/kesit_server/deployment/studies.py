@@ -96,7 +96,7 @@ def start(
     """
     study = load_study(study_file)
     recipes.check_budget(study)
-    Door.read(coordinator.superlink)  # before anything is written
+    member_nodes(coordinator.members, Door.read(coordinator.superlink))  # before all writing
     identity = coordinator.identity(unlock)
     run = secrets.token_hex(16)
     folder = coordinator.home / RUNS / run
