@@ -169,11 +169,12 @@ class Federation:
     def door(self) -> Door:
         return Door.read(self.home)
 
-    def superlink(self, leaf: tuple[Path, Path] | None = None) -> Child:
-        """Start a SuperLink; returns when it listens."""
+    def superlink(self, leaf: tuple[Path, Path] | None = None, *, preparing: float = 0.0) -> Child:
+        """Start a SuperLink; returns when its door is open. It answers no node for so many seconds
+        after that, as if it had much to prepare."""
         certificate, key = leaf or self.authority.leaf()
         (self.home / "door.json").unlink(missing_ok=True)
-        child = self._start("superlink", self.home, self.port, certificate, key)
+        child = self._start("superlink", self.home, self.port, certificate, key, preparing)
         eventually(lambda: (self.home / "door.json").exists() or child.process.poll() is not None)
         assert child.process.poll() is None, child.text
         return child
@@ -337,9 +338,13 @@ def _supervised(text: str) -> None:
     supervise(partial(_node, text), on_message=_say)
 
 
-def _superlink(folder: str, port: str, certificate: str, key: str) -> None:
+def _superlink(folder: str, port: str, certificate: str, key: str, preparing: str) -> None:
     place = superlink.Place(Path(folder), "127.0.0.1", int(port), Path(certificate), Path(key))
-    superlink.serve(place, on_ready=lambda port: print(f"ready {port}"))
+    superlink.serve(
+        place,
+        on_ready=lambda port: print(f"ready {port}"),
+        prepare=lambda: time.sleep(float(preparing)),
+    )
 
 
 if __name__ == "__main__":

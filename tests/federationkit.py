@@ -123,14 +123,13 @@ def agreed(place: Deployed, name: str) -> Path:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """One call of `kesit` in a process of its own, on a wide screen."""
+    """One call of `kesit` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "kesit_cli", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "COLUMNS": "240"},
         check=False,
     )
 
@@ -150,7 +149,7 @@ class Background:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "COLUMNS": "240"},
+                env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
 
