@@ -100,12 +100,8 @@ def start(
     """
     study = load_study(study_file)
     recipes.check_budget(study)
-<<<<<<< HEAD
-    Door.read(coordinator.superlink)  # before anything is written
     _check_names(coordinator, without)
-=======
     member_nodes(coordinator.members, Door.read(coordinator.superlink))  # before all writing
->>>>>>> faults
     identity = coordinator.identity(unlock)
     run = secrets.token_hex(16)
     folder = coordinator.home / RUNS / run
