@@ -104,8 +104,10 @@ def test_a_study_by_the_commands_is_released_and_paid_for_once(place: Deployed) 
 class Remembering(Courier):
     """Keeps what it has asked, and what came back."""
 
-    def ask(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> dict[int, Reply]:
-        replies = super().ask(kind, fields, nodes)
+    def ask(
+        self, kind: str, fields: Mapping[str, bytes], nodes: list[int], *rest: float
+    ) -> dict[int, Reply]:
+        replies = super().ask(kind, fields, nodes, *rest)
         if kind == SUM:
             self.asked, self.answered = dict(fields), replies
         return replies
