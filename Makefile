@@ -12,7 +12,7 @@ demo: $(BASE)
 	$(BIN)/kesit demo
 
 test: $(DEV)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: $(DEV)
 	$(BIN)/ruff check .

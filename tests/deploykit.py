@@ -41,6 +41,7 @@ from kesit_client.app import app as installed_app
 from kesit_client.app import make_app
 from kesit_client.deployment.node_loop import Event, Link, run_node
 from kesit_client.deployment.supervise import supervise
+from kesit_client.node import Node
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.errors import KesitError
 from kesit_privacy.wire import RECORD, REPLY, REQUEST
@@ -168,11 +169,12 @@ class Federation:
     def door(self) -> Door:
         return Door.read(self.home)
 
-    def superlink(self, leaf: tuple[Path, Path] | None = None) -> Child:
-        """Start a SuperLink; returns when it listens."""
+    def superlink(self, leaf: tuple[Path, Path] | None = None, *, preparing: float = 0.0) -> Child:
+        """Start a SuperLink; returns when its door is open. It answers no node for so many seconds
+        after that, as if it had much to prepare."""
         certificate, key = leaf or self.authority.leaf()
         (self.home / "door.json").unlink(missing_ok=True)
-        child = self._start("superlink", self.home, self.port, certificate, key)
+        child = self._start("superlink", self.home, self.port, certificate, key, preparing)
         eventually(lambda: (self.home / "door.json").exists() or child.process.poll() is not None)
         assert child.process.poll() is None, child.text
         return child
@@ -285,9 +287,22 @@ def _reversed(message: Message, context: object) -> Message:
 MEMBERS = 3
 
 
+def seeded_members() -> list[Node]:
+    """Simulated members of `small_study` whose customers and whose noise a seed decides."""
+    from kit import random_codes, small_nodes, small_study  # slow, and few need it
+
+    study = small_study()
+    codes = random_codes(study, 600)
+    return small_nodes(study, codes, MEMBERS, noise="seeded", seed=5)
+
+
 def _app(name: str) -> ClientApp:
-    """`echo`, `installed`, or `member-N`: the N-th simulated member of `small_study`."""
+    """`echo`, `installed`; `member-N`, `seeded-N`: the N-th simulated member of `small_study`,
+    without noise or with noise of a seed."""
     kind, _, number = name.partition("-")
+    if kind == "seeded":
+        seeded = seeded_members()[int(number)]
+        return make_app(lambda context: seeded)
     if kind == "member":
         from kit import random_codes, small_nodes, small_study  # slow, and few need it
 
@@ -323,9 +338,13 @@ def _supervised(text: str) -> None:
     supervise(partial(_node, text), on_message=_say)
 
 
-def _superlink(folder: str, port: str, certificate: str, key: str) -> None:
+def _superlink(folder: str, port: str, certificate: str, key: str, preparing: str) -> None:
     place = superlink.Place(Path(folder), "127.0.0.1", int(port), Path(certificate), Path(key))
-    superlink.serve(place, on_ready=lambda port: print(f"ready {port}"))
+    superlink.serve(
+        place,
+        on_ready=lambda port: print(f"ready {port}"),
+        prepare=lambda: time.sleep(float(preparing)),
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,10 +50,8 @@ def start(
 
     def ready(port: int) -> None:
         typer.echo(f"listening on {host}:{port}; stop with Ctrl-C")
-        # in a thread: it asks the servers that this one runs
-        threading.Thread(target=_reconcile, args=(home,), daemon=True).start()
 
-    superlink.serve(place, ready)
+    superlink.serve(place, ready, prepare=lambda: _reconcile_or_tell(home))
     typer.echo("stopped")
 
 
@@ -203,6 +200,16 @@ def reconcile_if_running(home: Path) -> None:
     except DeploymentError:
         return
     _reconcile(home)
+
+
+def _reconcile_or_tell(home: Path) -> None:
+    """A key that is refused keeps its own node out, not the server from serving the others."""
+    from kesit_privacy.errors import KesitError
+
+    try:
+        _reconcile(home)
+    except KesitError as error:
+        typer.echo(f"Warning: {error}", err=True)
 
 
 def _reconcile(home: Path) -> None:

@@ -19,6 +19,7 @@ from kesit_client.home import (
     FORMER,
     IDENTITY,
     MEMBERS,
+    MEMORY,
     NEXT,
     NODE_KEY,
     POLICY,
@@ -29,7 +30,7 @@ from kesit_client.home import (
 from kesit_client.preflight import existing_books
 from kesit_privacy.files import replacing
 
-PARTS = (IDENTITY, NODE_KEY, REQUEST, MEMBERS, FORMER, POLICY, SOURCE, STUDIES, NEXT)
+PARTS = (IDENTITY, NODE_KEY, MEMORY, REQUEST, MEMBERS, FORMER, POLICY, SOURCE, STUDIES, NEXT)
 
 
 def write_backup(home: Path, file: Path) -> None:

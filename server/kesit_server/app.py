@@ -20,7 +20,7 @@ from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
 from kesit_server import results
 from kesit_server.courier import Courier, Patience
-from kesit_server.errors import FederationError
+from kesit_server.errors import DeploymentError, FederationError
 from kesit_server.federation import Federation
 from kesit_server.portrait import Portrait
 from kesit_server.run_book import RunBook
@@ -76,6 +76,7 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
     """Run a study over a grid.
 
     Raises:
+        DeploymentError: the grid failed; a run that is kept can be gone on with.
         KesitError: the budget is too small, or too few members answered; nothing is written.
     """
     recipes.check_budget(plan.study)
@@ -97,6 +98,8 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
     seed = secrets.randbits(63) if plan.seed is None else plan.seed
     try:
         segments = segment(federation, np.random.default_rng(seed))
+    except DeploymentError:
+        raise  # the server process is away or was restarted: the run can be gone on with
     except KesitError as error:
         federation.end()  # what else stops a run may be gone on with: members keep their keys
         plan.on_failure(federation, error)

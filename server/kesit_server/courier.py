@@ -8,9 +8,10 @@ costs nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
@@ -60,14 +61,21 @@ class Courier:
     bytes_sent: int = 0
     bytes_received: int = 0
 
-    def ask(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> dict[int, Reply]:
+    def ask(
+        self,
+        kind: str,
+        fields: Mapping[str, bytes],
+        nodes: list[int],
+        most_seconds: float = math.inf,
+    ) -> dict[int, Reply]:
         """Send `fields` to each node; the replies of those that answered, by node.
 
         A reply that breaks the wire format counts as an INTERNAL failure of its node. One that
-        comes later than `Patience.seconds` is never read.
+        comes later than `Patience.seconds`, or `most_seconds`, is never read.
         """
         patience, replies = self.patience, dict[int, Reply]()
-        pending: set[str] = set()
+        patience = replace(patience, seconds=min(patience.seconds, most_seconds))
+        pending: dict[str, int] = {}  # message -> node
         until = time.monotonic() + patience.seconds
         asks, again_at = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0.0)
         while True:
@@ -79,8 +87,10 @@ class Courier:
             for node in due:
                 asks[node] += 1
                 again_at[node] = now + patience.seconds / patience.asks
-            pending |= self._push(kind, fields, due)
-            for node in self._pull(pending, replies, len(nodes)):
+            sent = self._push(kind, fields, due)
+            pending |= sent
+            failed = {*due} - {*sent.values()}  # nodes that the SuperLink does not know any more
+            for node in failed | self._pull(pending, replies, len(nodes)):
                 asks[node] -= 1  # it failed or went away: that was no answer
                 again_at[node] = now + patience.pause_seconds
             if len(replies) == len(nodes) or (not due and now >= until):
@@ -88,28 +98,34 @@ class Courier:
             if patience.seconds:
                 time.sleep(patience.poll_seconds)
 
-    def _push(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> set[str]:
-        """The ids of the messages."""
+    def _push(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> dict[str, int]:
+        """The node of each message that the grid took, by the message's id."""
         if not nodes:
-            return set()
+            return {}
         self.messages += len(nodes)
         self.bytes_sent += sum(len(value) for value in fields.values()) * len(nodes)
         records = [RecordDict({RECORD: ConfigRecord(dict(fields))}) for _ in nodes]
-        return set(
-            self.grid.push_messages(
-                self.grid.create_message(content, kind, node, "")
-                for content, node in zip(records, nodes, strict=True)
-            )
-        )
+        messages = [
+            self.grid.create_message(content, kind, node, "")
+            for content, node in zip(records, nodes, strict=True)
+        ]
+        taken = set(self.grid.push_messages(messages))
+        sent = ((m.metadata.message_id, m.metadata.dst_node_id) for m in messages)
+        return {name: node for name, node in sent if name in taken}
 
-    def _pull(self, pending: set[str], replies: dict[int, Reply], asked: int) -> list[int]:
-        """Move what has come from `pending` to `replies`; the nodes whose message failed."""
-        failed = []
+    def _pull(self, pending: dict[str, int], replies: dict[int, Reply], asked: int) -> set[int]:
+        """Move what has come from `pending` to `replies`; the nodes whose message failed.
+
+        Whose reply it is is known by the message that it answers: an error for a node that went
+        away is the SuperLink's own and does not name it.
+        """
+        failed = set()
         for message in self.grid.pull_messages(list(pending)) if pending else ():
-            pending.discard(message.metadata.reply_to_message_id)
-            node = message.metadata.src_node_id
+            node = pending.pop(message.metadata.reply_to_message_id, None)
+            if node is None:
+                continue
             if message.has_error():
-                failed.append(node)
+                failed.add(node)
                 continue
             records = message.content.config_records
             data = records[RECORD].get(REPLY) if RECORD in records else None
@@ -117,7 +133,7 @@ class Courier:
             if node not in replies:  # asked twice, it may answer twice
                 replies[node] = _read(data)
                 self.on_reply(len(replies), asked)
-        return [node for node in failed if node not in replies]
+        return failed - replies.keys()
 
 
 def _read(data: object) -> Reply:

@@ -40,6 +40,9 @@ from kesit_server.sums import NoisySum
 SMALLEST_PART = 1 / 16
 """Of a step's planned cost: with less, its noise would be more than four times the planned."""
 
+END_SECONDS = 10.0
+"""How long the members' word that they deleted their keys is waited for, at most."""
+
 LARGEST_EXPECTED_SILENCE = 0.25
 """Members × silence probability beyond which retries would eat the budget (rule 6)."""
 
@@ -217,7 +220,7 @@ class Federation:
     def end(self) -> None:
         """Let the members delete their keys for this run. Silence is no matter."""
         nodes = list(self._node_of.values())
-        self._courier.ask(END, {REQUEST: self._request.encoded}, nodes)
+        self._courier.ask(END, {REQUEST: self._request.encoded}, nodes, END_SECONDS)
 
     def noise_ahead(self, step: str, delta: float) -> float:
         """The σ, in natural units, that the next attempt at `step` would have at sensitivity Δ."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ class Deployed:
     folder: Path
     names: tuple[str, ...]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _connected: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -119,7 +121,7 @@ class Deployed:
             SimulationError: it ends, or does not listen in time.
         """
         self._spawn("server", "server", "start", "--home", str(self.coordinator.home), *_HOST)
-        self._await("server", lambda: self._door() is not None)
+        self._await("server", self._listens)
 
     def start_member(self, name: str, *, wait: bool = True) -> None:
         """Start a member's node, and wait until it is online.
@@ -127,6 +129,7 @@ class Deployed:
         Raises:
             SimulationError: it ends, or is not online in time.
         """
+        self._connected[name] = self._connections(name)
         self._spawn(name, "client", "start", "--home", str(self.home(name)))
         if wait:
             self._await(name, partial(self._is_online, name))
@@ -150,13 +153,25 @@ class Deployed:
             return frozenset()
         return frozenset(node.member.name for node in known if node.status == "online")
 
+    def _listens(self) -> bool:
+        door = self._door()  # a server that was killed has left its door behind
+        try:
+            return door is not None and member_nodes(self.coordinator.members, door) is not None
+        except DeploymentError:
+            return False
+
     def _is_online(self, name: str) -> bool:
-        return name in self.online()
+        """Also by the node's own word: the server takes twenty seconds to miss one that died."""
+        return self._connections(name) > self._connected.get(name, 0) and name in self.online()
+
+    def _connections(self, name: str) -> int:
+        return self.log(name).count(" connected: ")
 
     def kill(self, name: str) -> None:
         """End a process at once, as a power cut would. Its children end with it."""
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and its children with it
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import socket
 import sqlite3
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,6 +331,18 @@ def test_a_node_waits_for_a_server_that_is_not_there_yet(place: Federation) -> N
     node = place.node("a")
     eventually(lambda: node.says("waiting") > 0)
     place.superlink(leaf)
+    works(place, "a")
+
+
+def test_no_node_is_answered_before_the_server_is_prepared(place: Federation) -> None:
+    """Until the members' keys are registered, a node that waits would be turned away for good."""
+    leaf = place.authority.leaf()
+    node = place.node("a")
+    eventually(lambda: node.says("waiting") > 0)
+    server = place.superlink(leaf, preparing=4.0)
+    time.sleep(3.0)  # the node has come by meanwhile, whose pauses are that short at first
+    assert "ready" not in server.text
+    place.admit("a")
     works(place, "a")
 
 

@@ -10,7 +10,9 @@ import pytest
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
-from flwr.app import Message  # isort: skip
+from flwr.app import Error, Message, Metadata  # isort: skip
+from flwr.app.message import make_message  # isort: skip
+from flwr.common.constant import ErrorCode  # isort: skip
 
 from kesit_client.app import make_app
 from kesit_client.node import Node
@@ -22,7 +24,7 @@ from kesit_privacy.queries import Marginals
 from kesit_privacy.wire import HELLO, SUM
 from kesit_server.courier import Courier, Patience
 from kesit_server.federation import Federation
-from kesit_simulations.grid import InProcessGrid
+from kesit_simulations.grid import SERVER_NODE, InProcessGrid
 from kit import SERVER, mixed_study, random_codes, small_nodes
 
 STUDY = mixed_study()
@@ -131,6 +133,46 @@ def test_a_reply_that_was_lost_comes_again_and_costs_nothing() -> None:
     assert [len(run.charges(place)) for place in range(4)] == [1, 1, 1, 1]
     noise = (opened.values - QUERY.sum(CODES) / 2.0**SCALE_BITS) / opened.sigma
     assert 0 < np.abs(noise).max() < 10
+
+
+class LeavingGrid(InProcessGrid):
+    """Node 3 goes away as the SuperLink tells it: in an error of its own that does not name the
+    node, or, once the node is unregistered, by not taking the message."""
+
+    def __init__(self, *parts: Any, unregistered: bool) -> None:
+        super().__init__(*parts)
+        self.unregistered, self.gone = unregistered, set[str]()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        every = list(messages)
+        names = list(super().push_messages(every))
+        left = [m.metadata.dst_node_id == 3 and m.metadata.message_type == SUM for m in every]
+        self.gone |= {name for name, away in zip(names, left, strict=True) if away}
+        away = self.gone if self.unregistered else set()
+        return ["" if name in away else name for name in names]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message in super().pull_messages(message_ids):
+            asked = message.metadata.reply_to_message_id
+            if asked in self.gone:
+                error = Error(ErrorCode.NODE_UNAVAILABLE, "gone")
+                parts = {**message.metadata.__dict__, "_src_node_id": SERVER_NODE}
+                told = Metadata.__new__(Metadata)
+                told.__dict__.update(parts)
+                yield make_message(told, error=error)
+            else:
+                yield message
+
+
+@pytest.mark.parametrize("unregistered", [False, True])
+def test_a_node_that_goes_away_costs_an_attempt_and_not_the_run(unregistered: bool) -> None:
+    run = Run(lambda what, nth: False)
+    grid = LeavingGrid(run.app, [2, 3, 4, 5], unregistered=unregistered)
+    run.federation.courier.grid = grid
+    run.federation.hello()
+    opened = run.federation.sum("marginals", QUERY)
+    assert (opened.attempt, opened.roster) == (2, 3)
+    assert grid.gone
 
 
 @pytest.mark.parametrize(

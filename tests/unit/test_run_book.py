@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import kesit_privacy.quiet  # noqa: F401  (before Flower)
+
+from flwr.app import Message  # isort: skip
 
 from kesit_client.app import make_app
 from kesit_client.node import Node
@@ -18,8 +22,9 @@ from kesit_privacy.instruction import Instruction
 from kesit_privacy.spending import Spending, read_log
 from kesit_privacy.study import Study
 from kesit_privacy.wire import HELLO, SUM
+from kesit_server.app import Coordination, coordinate
 from kesit_server.courier import Courier, Patience
-from kesit_server.errors import FederationError, ResultError
+from kesit_server.errors import DeploymentError, FederationError, ResultError
 from kesit_server.federation import Federation
 from kesit_server.run_book import LOG, KeptRun, how_ended
 from kesit_server.segmentation import Segmentation, segment
@@ -213,6 +218,44 @@ def test_another_question_than_the_kept_one_is_no_resumption(tmp_path: Path) -> 
     with pytest.raises(FederationError, match="another sum"):
         segment(federation, np.random.default_rng(book.seed + 1))
     book.close()
+
+
+def test_a_server_process_that_went_away_is_no_end_of_a_run(tmp_path: Path) -> None:
+    """Even if it is back at once: members keep their keys, so that the run can be gone on with."""
+    members, ended = Members(), list[object]()
+
+    class Failing(InProcessGrid):
+        fails = 3  # after hello and the first sum
+
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            self.fails -= 1
+            if self.fails == 0:
+                raise DeploymentError("It went away.", remedy="Resume.")
+            return super().push_messages(messages)
+
+    app = make_app(lambda context: members.nodes[int(str(context.node_config["partition-id"]))])
+    grid = Failing(app, [2, 3, 4, 5])
+    book = KeptRun(tmp_path, SERVER)
+    book.start(STUDY, seed=11)
+    plan = Coordination(
+        study=STUDY,
+        identity=SERVER,
+        finish=lambda *result: ended.append(result),
+        on_failure=lambda *failure: pytest.fail("the run was ended"),
+        patience=Patience(0, 1),
+        simulated=True,
+        seed=11,
+        book=book,
+    )
+    with pytest.raises(DeploymentError, match="went away"):
+        coordinate(grid, plan)
+    coordinate(grid, replace(plan, resumed=True))
+    book.close()
+    assert len(ended) == 1
+    for node in members.nodes:
+        with node.store.transaction() as books:
+            charged = books.charges(book.begun(STUDY)[0].request.run)
+        assert [(c.step, c.attempt) for c in charged] == [(s.step, 1) for s in STUDY.plan]
 
 
 def test_a_run_that_ended_says_so(tmp_path: Path) -> None:

@@ -296,6 +296,11 @@ def _certificate_error(link: Link, error: ssl.SSLCertVerificationError) -> Certi
             f"{link.address}: the server's certificate has expired.",
             remedy="Ask the coordinator to renew it; also check this machine's clock.",
         )
+    if error.verify_code == 9:  # X509_V_ERR_CERT_NOT_YET_VALID
+        return CertificateError(
+            f"{link.address}: the server's certificate is not valid yet.",
+            remedy="Check this machine's clock: it is behind, or the coordinator's is ahead.",
+        )
     return CertificateError(
         f"{link.address}: the server's certificate is not trusted ({error.verify_message}).",
         remedy="Use the root certificate and the address of the invitation; "

@@ -16,15 +16,20 @@ from kesit_client.app import make_app
 from kesit_client.deployment.node_loop import Event, Link, run_node
 from kesit_client.deployment.supervise import supervise
 from kesit_client.errors import ClientError
-from kesit_client.home import IDENTITY, NODE_KEY, POLICY, last_changes, open_node, read_members
+from kesit_client.home import (
+    IDENTITY,
+    MEMORY,
+    NODE_KEY,
+    POLICY,
+    last_changes,
+    open_node,
+    read_members,
+)
 from kesit_client.node import Node
 from kesit_client.policy import Policy
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.keyfiles import Unlock, is_locked
 from kesit_privacy.node_keys import load_node_key
-
-MEMORY = "node.json"
-"""Of the node's folder: the number by which the SuperLink knows the node."""
 
 
 def start(home: Path, unlock: Unlock, on_event: Callable[[Event], None]) -> None:

@@ -369,10 +369,10 @@ def _guarded(call: Callable[[Any], Any], request: Any) -> Any:
     except httpx.HTTPStatusError as error:
         raise DeploymentError(
             f"The server process refuses a request of this run ({told(error)}).",
-            remedy="Start the study again; sums that were opened are kept.",
+            remedy="Go on with `kesit server resume`: sums that were opened are kept.",
         ) from error
     except httpx.TransportError as error:
         raise DeploymentError(
             "The server process went away during the run.",
-            remedy="Start it with `kesit server start`, then start the study again.",
+            remedy="Start it with `kesit server start`, then go on with `kesit server resume`.",
         ) from error

@@ -100,8 +100,8 @@ def start(
     """
     study = load_study(study_file)
     recipes.check_budget(study)
-    Door.read(coordinator.superlink)  # before anything is written
     _check_names(coordinator, without)
+    member_nodes(coordinator.members, Door.read(coordinator.superlink))  # before all writing
     identity = coordinator.identity(unlock)
     run = secrets.token_hex(16)
     folder = coordinator.home / RUNS / run

@@ -51,11 +51,17 @@ class Place:
     key: Path
 
 
-def serve(place: Place, on_ready: Callable[[int], None] = lambda port: None) -> None:
+def serve(
+    place: Place,
+    on_ready: Callable[[int], None] = lambda port: None,
+    prepare: Callable[[], None] = lambda: None,
+) -> None:
     """Run the SuperLink until SIGTERM or SIGINT. Call it in a process's main thread.
 
     Args:
         on_ready: called with the public port when both servers listen.
+        prepare: called before the public one answers anybody; the door is open then. A node that
+            asks before its key is registered would be turned away for good.
 
     Raises:
         DeploymentError: the folder is in use, the address is taken, or the certificate is no use.
@@ -64,7 +70,7 @@ def serve(place: Place, on_ready: Callable[[int], None] = lambda port: None) -> 
     place.folder.chmod(0o700)
     try:
         with sole_user(place.folder / LOCK):
-            _serve(place, on_ready)
+            _serve(place, on_ready, prepare)
     except BlockingIOError as error:
         raise DeploymentError(
             f"{place.folder}: a server runs from this folder already.",
@@ -72,7 +78,7 @@ def serve(place: Place, on_ready: Callable[[int], None] = lambda port: None) -> 
         ) from error
 
 
-def _serve(place: Place, on_ready: Callable[[int], None]) -> None:
+def _serve(place: Place, on_ready: Callable[[int], None], prepare: Callable[[], None]) -> None:
     _check_certificate(place)
     with _listening(place.host, place.port) as public, _listening(LOOPBACK, 0) as inner:
         app = superlink_app(place.folder / DATABASE)
@@ -83,13 +89,16 @@ def _serve(place: Place, on_ready: Callable[[int], None]) -> None:
             (_server(FleetGate(app, *bells), place), public),
         ]
 
-        def ready() -> None:
+        def opened() -> None:
             door.write(place.folder)
+            prepare()
+
+        def ready() -> None:
             on_ready(public.getsockname()[1])
 
         try:
             with asyncio.Runner(loop_factory=servers[0][0].config.get_loop_factory()) as runner:
-                runner.run(_run(servers, bells, ready))
+                runner.run(_run(servers, bells, (opened, ready)))
         finally:
             (place.folder / DOOR).unlink(missing_ok=True)
 
@@ -126,9 +135,10 @@ def _server(app: FleetGate | LoopbackGate, tls: Place | None = None) -> _Server:
 async def _run(
     servers: list[tuple[_Server, socket.socket]],
     bells: tuple[Bell, Bell],
-    ready: Callable[[], None],
+    started: tuple[Callable[[], None], Callable[[], None]],
 ) -> None:
-    """Both servers, one after the other to start and together to stop."""
+    """Both servers, one after the other to start and together to stop. What is to be done when
+    each of them has started is done in a thread, for it may ask the server."""
 
     def stop() -> None:
         for server, _ in servers:
@@ -139,15 +149,16 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    tasks = [asyncio.create_task(server.serve([place])) for server, place in servers]
-    for task in tasks:
-        task.add_done_callback(lambda _: stop())  # neither runs without the other
-    while not all(server.started for server, _ in servers) and not any(
-        task.done() for task in tasks
-    ):
-        await asyncio.sleep(0.02)
-    if all(server.started for server, _ in servers):
-        ready()
+    tasks = []
+    for (server, place), then in zip(servers, started, strict=True):
+        if server.should_exit:
+            break
+        tasks.append(asyncio.create_task(server.serve([place])))
+        tasks[-1].add_done_callback(lambda _: stop())  # neither runs without the other
+        while not server.started and not tasks[-1].done():
+            await asyncio.sleep(0.02)
+        if server.started:
+            await asyncio.to_thread(then)
     await asyncio.gather(*tasks)
 
 
