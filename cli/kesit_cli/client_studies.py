@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +13,7 @@ from kesit_cli import keys, show
 from kesit_cli.keys import Home, Yes
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kesit_client.preflight import Forecast
+    pass
 
 
 def approve(
@@ -62,7 +59,7 @@ def approve(
             ("Policy", "allows the purpose, the features, the queries and the cost"),
         ],
     )
-    _print_forecasts(screen, forecasts)
+    show.print_forecasts(screen, forecasts)
     preflight.require_room(study, forecasts)
     keys.confirmed("Do all members have this hash, and do you approve?", yes=yes)
     kept = approvals.approve(home, study_file, study.hash)
@@ -106,7 +103,7 @@ def budget(
     if study_file is not None:
         study = load_study(study_file)
         forecasts = approvals.price(home, study)
-        _print_forecasts(screen, forecasts)
+        show.print_forecasts(screen, forecasts)
         preflight.require_room(study, forecasts)
         show.print_facts(screen, [("Room", "a whole run fits in every budget")])
         return
@@ -138,14 +135,3 @@ def budget(
         table.add_row(name, f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}")
     screen.print()
     show.put(screen, table)
-
-
-def _print_forecasts(screen: Console, forecasts: Sequence[Forecast]) -> None:
-    headers = ("budget", "cap (ε)", "spent so far (ε)", "after this study (ε)", "at δ")
-    table = show.new_table(*headers, right=(1, 2, 3, 4))
-    for item in forecasts:
-        cap, spent, after = item.epsilons
-        table.add_row(item.name, f"{cap:.3g}", f"{spent:.3g}", f"{after:.3g}", f"{item.delta:g}")
-    screen.print()
-    show.put(screen, table)
-    screen.print()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,10 @@ def demo(
             show_default=False, help="Number of customers: 60000 if not given, 5000 at least."
         ),
     ] = CUSTOMERS,
+    deployment: Annotated[
+        bool,
+        typer.Option("--deployment", help="Over real processes, TLS and keys, on this machine."),
+    ] = False,
 ) -> None:
     """Find the customer segments of a made-up Turkish bank without pooling its customers.
 
@@ -54,9 +59,16 @@ def demo(
     Examples:
       kesit demo
       kesit demo --customers 200000 --out demo-result
+      kesit demo --deployment
+
+    With --deployment five branches run as processes of their own, with keys, certificates, policies
+    and books in folders that stay for you to look at; the server is a process, too.
     """
     if customers < FEWEST:
         raise click.UsageError(f"The demo needs --customers of {FEWEST} or more.")
+    if deployment:
+        _deployed(customers, out or Path(RESULTS))
+        return
     runs.check_place(out or Path(RESULTS) / "run")
     screen = show.console()
     with Progress("making the bank's customers") as progress:
@@ -79,17 +91,34 @@ def demo(
     )
 
 
+def _deployed(customers: int, base: Path) -> None:
+    from kesit_cli import demo_deployment
+
+    with Progress("making the bank's customers"):
+        bank = _bank(customers)
+        held = sum(len(table) for table in demo_deployment.branches(bank).values())
+    demo_deployment.run(bank, _study_text(held), base)
+
+
 def _agreed(customers: int) -> tuple[Study, SimulationPlan]:
     """The packaged study, for this number of customers."""
     from kesit_privacy.study_file import study_from_tables
-    from kesit_simulations import studies
     from kesit_simulations.plan import read_plan
 
-    tables: dict[str, Any] = tomllib.loads(studies.text(studies.DEMO))
-    if customers != CUSTOMERS:
-        tables["declared_customers"] = customers
-        tables["delta"] = float(f"{1 / (customers * math.log(customers)):.1e}")
+    tables: dict[str, Any] = tomllib.loads(_study_text(customers))
     return study_from_tables(tables), read_plan(tables)
+
+
+def _study_text(customers: int) -> str:
+    """The packaged study's TOML, for this number of customers."""
+    from kesit_simulations import studies
+
+    text = studies.text(studies.DEMO)
+    if customers == CUSTOMERS:
+        return text
+    delta = f"{1 / (customers * math.log(customers)):.1e}"
+    text = re.sub(r"(?m)^declared_customers = \S+", f"declared_customers = {customers}", text)
+    return re.sub(r"(?m)^delta = \S+", f"delta = {delta}", text)
 
 
 def _bank(customers: int) -> pl.DataFrame:

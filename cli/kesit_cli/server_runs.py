@@ -59,22 +59,35 @@ def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.toml", hidden=True)],
     home: Home,
     deadline: Deadline = 90.0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Do not ask this member; may be repeated."),
+    ] = None,
 ) -> None:
     """Run a study with the members that are online; the result is a folder in results/.
 
     The server process must run. Each member answers by its own copy of the study and its own
-    policy. If this command dies, `kesit server resume` goes on where it was.
+    policy. If this command dies, `kesit server resume` goes on where it was. Members refuse a run
+    with anyone whom they have not pinned: leave a new member out until all have pinned it.
 
     \b
     Examples:
       kesit server run study.toml --home coordinator
-      kesit server run study.toml --home coordinator --deadline 300
+      kesit server run study.toml --home coordinator --deadline 300 --without Bursa
     """
     from kesit_server.deployment import studies
 
-    _do(home, lambda place, watch: studies.start(
-        place, study_file, unlock=keys.unlock, deadline=deadline, watch=watch
-    ), f"reading {study_file}")  # fmt: skip
+    def work(place: Coordinator, watch: Watch) -> Ran:
+        return studies.start(
+            place,
+            study_file,
+            without=without or (),
+            unlock=keys.unlock,
+            deadline=deadline,
+            watch=watch,
+        )
+
+    _do(home, work, f"reading {study_file}")
 
 
 def resume(
@@ -92,9 +105,10 @@ def resume(
     """
     from kesit_server.deployment import studies
 
-    _do(home, lambda place, watch: studies.resume(
-        place, run_id, unlock=keys.unlock, deadline=deadline, watch=watch
-    ), f"taking up run {run_id}")  # fmt: skip
+    def work(place: Coordinator, watch: Watch) -> Ran:
+        return studies.resume(place, run_id, unlock=keys.unlock, deadline=deadline, watch=watch)
+
+    _do(home, work, f"taking up run {run_id}")
 
 
 def status(home: Home) -> None:

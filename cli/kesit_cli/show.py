@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from kesit_client.preflight import Forecast
     from kesit_privacy.study import Study
     from kesit_server.cards import Card
     from kesit_server.portrait import Portrait
@@ -54,6 +55,18 @@ def put(out: Console, table: Table) -> None:
         out.print(table)
     lines = captured.get().splitlines()
     out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def print_forecasts(out: Console, forecasts: Sequence[Forecast]) -> None:
+    """A row a budget: its cap, what is spent of it, and what would be after a whole run."""
+    headers = ("budget", "cap (ε)", "spent so far (ε)", "after this study (ε)", "at δ")
+    table = new_table(*headers, right=(1, 2, 3, 4))
+    for item in forecasts:
+        cap, spent, after = item.epsilons
+        table.add_row(item.name, f"{cap:.3g}", f"{spent:.3g}", f"{after:.3g}", f"{item.delta:g}")
+    out.print()
+    put(out, table)
+    out.print()
 
 
 def print_segments(out: Console, portrait: Portrait) -> None:

@@ -299,14 +299,7 @@ def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | N
         if books is not None:
             books.close()
     show.print_facts(screen, [("Policy", _policy_text(study, policy))])
-    headers = ("budget", "cap (ε)", "spent so far (ε)", "after this study (ε)", "at δ")
-    table = show.new_table(*headers, right=(1, 2, 3, 4))
-    for item in forecasts:
-        cap, spent, after = item.epsilons
-        table.add_row(item.name, f"{cap:.3g}", f"{spent:.3g}", f"{after:.3g}", f"{item.delta:g}")
-    screen.print()
-    show.put(screen, table)
-    screen.print()
+    show.print_forecasts(screen, forecasts)
     preflight.require_room(study, forecasts)
 
 

@@ -37,7 +37,7 @@ class Coordination:
         book: keeps the run; None if it ends with this process.
         resumed: whether the book holds the beginning of this run.
         enrolled: the identity of each Flower node; None in simulations.
-        run: the run's id; None draws one.
+        run: the run's id; None draws one. names: what people call the members, by identity.
         on_event: gets a line of text at each notable event; on_reply gets (answered, asked).
         finish: gets the federation and the segments when the run is over; on_failure gets the
             federation and the error if it cannot be finished.
@@ -53,6 +53,7 @@ class Coordination:
     resumed: bool = False
     enrolled: Mapping[int, str] | None = None
     run: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     on_event: Callable[[str], None] = field(default=lambda text: None)
     on_reply: Callable[[int, int], None] = field(default=lambda answered, asked: None)
     on_failure: Callable[[Federation, KesitError], None] = field(
@@ -88,6 +89,7 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
         book=plan.book,
         enrolled=plan.enrolled,
         run=plan.run,
+        names=plan.names,
     )
     if plan.resumed:
         federation.resume()

@@ -8,9 +8,10 @@ costs nothing.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
 
@@ -60,13 +61,20 @@ class Courier:
     bytes_sent: int = 0
     bytes_received: int = 0
 
-    def ask(self, kind: str, fields: Mapping[str, bytes], nodes: list[int]) -> dict[int, Reply]:
+    def ask(
+        self,
+        kind: str,
+        fields: Mapping[str, bytes],
+        nodes: list[int],
+        most_seconds: float = math.inf,
+    ) -> dict[int, Reply]:
         """Send `fields` to each node; the replies of those that answered, by node.
 
         A reply that breaks the wire format counts as an INTERNAL failure of its node. One that
-        comes later than `Patience.seconds` is never read.
+        comes later than `Patience.seconds`, or `most_seconds`, is never read.
         """
         patience, replies = self.patience, dict[int, Reply]()
+        patience = replace(patience, seconds=min(patience.seconds, most_seconds))
         pending: dict[str, int] = {}  # message -> node
         until = time.monotonic() + patience.seconds
         asks, again_at = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0.0)

@@ -40,6 +40,9 @@ from kesit_server.sums import NoisySum
 SMALLEST_PART = 1 / 16
 """Of a step's planned cost: with less, its noise would be more than four times the planned."""
 
+END_SECONDS = 10.0
+"""How long the members' word that they deleted their keys is waited for, at most."""
+
 LARGEST_EXPECTED_SILENCE = 0.25
 """Members × silence probability beyond which retries would eat the budget (rule 6)."""
 
@@ -54,9 +57,10 @@ class Federation:
         simulated: allow more members than retries could bear, and simulated noise.
         on_event: called with a line of text when something happens that a person may want to know.
         book: keeps the run as it goes, so that another process can go on with it.
-        enrolled: the identity of each Flower node. A hello of anyone else counts as silence, so
-            that a stranger cannot make the members refuse the whole run. None: any identity.
+        enrolled: the identity of each Flower node that is asked. A hello of anyone else counts as
+            silence, so that a stranger cannot make the members refuse the run. None: any identity.
         run: the run's id, 32 hex digits; None draws one.
+        names: what people call the members, by identity.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Federation:
         book: RunBook | None = None,
         enrolled: Mapping[int, str] | None = None,
         run: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.study = study
         self.orders: list[Instruction] = []
@@ -81,6 +86,7 @@ class Federation:
         self._on_event = on_event
         self._book = book or Unkept()
         self._enrolled = enrolled
+        self._names = names or {}
         self._filter = accounting.GaussianFilter(study.mu2_units)
         self._request = HelloRequest(study.hash, run or secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
@@ -130,6 +136,8 @@ class Federation:
                 hellos contradict each other.
         """
         nodes = sorted(self._courier.grid.get_node_ids())
+        if self._enrolled is not None:
+            nodes = [node for node in nodes if node in self._enrolled]
         replies = self._courier.ask(HELLO, {REQUEST: self._request.encoded}, nodes)
         hellos: dict[int, Hello] = {}
         for node, reply in replies.items():
@@ -141,7 +149,8 @@ class Federation:
                     hellos[node] = hello
             except ProtocolError:
                 replies[node] = Reply(RefusalCode.INTERNAL, b"")
-        absent = [(f"node {node}", replies.get(node)) for node in nodes if node not in hellos]
+        called = self._enrolled or {node: f"node {node}" for node in nodes}
+        absent = [(called[node], replies.get(node)) for node in nodes if node not in hellos]
         self._require_enough(len(hellos), absent)
         try:
             self._transcript = hello_form.gather(self._request, hellos.values())
@@ -196,8 +205,8 @@ class Federation:
                 return self._open(order, answers)
             self._roster = tuple(member for member in self._roster if member in answers)
             self._book.failed(step, attempt, self._roster)
-            reasons = ", ".join(f"{name[:12]} {_reason(reply)}" for name, reply in absent[:5])
-            self._on_event(f"{step}: attempt {attempt} failed, {len(absent)} absent ({reasons})")
+            told = f"{step}: attempt {attempt} failed, {len(absent)} absent"
+            self._on_event(f"{told} ({self._reasons(absent[:5])})")
             self._require_enough(len(self._roster), absent)
         raise FederationError(
             f"{step}: {MAX_ATTEMPTS} attempts failed; members keep falling away.",
@@ -211,7 +220,7 @@ class Federation:
     def end(self) -> None:
         """Let the members delete their keys for this run. Silence is no matter."""
         nodes = list(self._node_of.values())
-        self._courier.ask(END, {REQUEST: self._request.encoded}, nodes)
+        self._courier.ask(END, {REQUEST: self._request.encoded}, nodes, END_SECONDS)
 
     def noise_ahead(self, step: str, delta: float) -> float:
         """The σ, in natural units, that the next attempt at `step` would have at sensitivity Δ."""
@@ -370,12 +379,16 @@ class Federation:
     def _require_enough(self, present: int, absent: list[tuple[str, Reply | None]]) -> None:
         if present >= self.study.roster.min_size:
             return
-        reasons = "; ".join(f"{name[:16]} {_reason(reply)}" for name, reply in absent[:10])
+        reasons = self._reasons(absent[:10])
         raise FederationError(
             f"{present} members are left, the study needs {self.study.roster.min_size}"
             f" ({reasons or 'the others fell away, or no other node is connected'}).",
             remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
         )
+
+    def _reasons(self, absent: list[tuple[str, Reply | None]]) -> str:
+        told = [(self._names.get(who, who[:16]), _reason(reply)) for who, reply in absent]
+        return "; ".join(f"{who} {why}" for who, why in told)
 
     def _check_silence(self) -> None:
         expected = len(self._roster) * self.study.roster.silence_probability

@@ -106,9 +106,14 @@ class KeptRun:
         """Let another process hold it."""
         self._journal.close()
 
-    def start(self, study: Study, seed: int) -> None:
-        """Note the study and the seed of all that is computed between sums."""
-        self._add("start", {"study": study.hash, "seed": seed})
+    def start(self, study: Study, seed: int, without: Sequence[str] = ()) -> None:
+        """Note the study, the seed of all that is computed between sums, and who is left out."""
+        self._add("start", {"study": study.hash, "seed": seed, "without": list(without)})
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """Names of members that are not asked."""
+        return tuple(map(str, self._record("start")["without"]))
 
     @property
     def seed(self) -> int:

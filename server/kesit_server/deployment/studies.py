@@ -9,7 +9,7 @@ numbers.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,11 +84,15 @@ def start(
     coordinator: Coordinator,
     study_file: Path,
     *,
+    without: Sequence[str] = (),
     unlock: Unlock = from_environment,
     deadline: float = DEADLINE_SECONDS,
     watch: Watch | None = None,
 ) -> Ran:
     """Run a study with the members that are online.
+
+    Args:
+        without: names of members that are not asked: those whom the others have not pinned yet.
 
     Raises:
         KesitError: the study, the budget, too few members, or no server runs. A result folder tells
@@ -96,6 +100,7 @@ def start(
     """
     study = load_study(study_file)
     recipes.check_budget(study)
+    _check_names(coordinator, without)
     member_nodes(coordinator.members, Door.read(coordinator.superlink))  # before all writing
     identity = coordinator.identity(unlock)
     run = secrets.token_hex(16)
@@ -103,7 +108,7 @@ def start(
     folder.mkdir(parents=True, mode=0o700)  # its sums are for the members, not for everyone
     results.replace_file(folder / STUDY, study_file.read_bytes())
     with closing(KeptRun(folder, identity)) as book:
-        book.start(study, secrets.randbits(63))
+        book.start(study, secrets.randbits(63), without)
         return _go_on(coordinator, study, book, unlock, deadline, watch or Watch())
 
 
@@ -165,7 +170,11 @@ def _go_on(
 ) -> Ran:
     door = Door.read(coordinator.superlink)
     reconcile(coordinator.members, door)
-    nodes = member_nodes(coordinator.members, door)
+    nodes = [
+        node
+        for node in member_nodes(coordinator.members, door)
+        if node.member.name not in book.without
+    ]
     identity, run = coordinator.identity(unlock), book.folder.name
     place = coordinator.home / RESULTS / f"{slug(study.name)}-{run[:8]}"
     results.check_free(place)
@@ -201,12 +210,23 @@ def _go_on(
         resumed=book.has_begun,
         enrolled={node.node_id: node.member.identity for node in nodes},
         run=run,
+        names={node.member.identity: node.member.name for node in nodes},
         on_event=watch.on_event,
         on_reply=watch.on_reply,
     )
     with threadpool_limits(limits=1):
         on_superlink(coordinator.superlink, lambda grid: coordinate(grid, plan))
     return found[0]
+
+
+def _check_names(coordinator: Coordinator, names: Sequence[str]) -> None:
+    known = {member.name for member in coordinator.members.active}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise DeploymentError(
+            f"There is no active member {unknown[0]!r}.",
+            remedy=f"The members are: {', '.join(sorted(known)) or 'none yet'}.",
+        )
 
 
 def _state(coordinator: Coordinator, folder: Path) -> RunState:
