@@ -169,12 +169,18 @@ class Federation:
     def door(self) -> Door:
         return Door.read(self.home)
 
-    def superlink(self, leaf: tuple[Path, Path] | None = None, *, preparing: float = 0.0) -> Child:
-        """Start a SuperLink; returns when its door is open. It answers no node for so many seconds
-        after that, as if it had much to prepare."""
+    def superlink(
+        self,
+        leaf: tuple[Path, Path] | None = None,
+        *,
+        preparing: float = 0.0,
+        holding: float = superlink.NODE_WAIT_SECONDS,
+    ) -> Child:
+        """Start a SuperLink; returns when its door is open. It answers no node for `preparing`
+        seconds after that, and holds a node that waits for news for `holding` seconds."""
         certificate, key = leaf or self.authority.leaf()
         (self.home / "door.json").unlink(missing_ok=True)
-        child = self._start("superlink", self.home, self.port, certificate, key, preparing)
+        child = self._start("superlink", self.home, self.port, certificate, key, preparing, holding)
         eventually(lambda: (self.home / "door.json").exists() or child.process.poll() is not None)
         assert child.process.poll() is None, child.text
         return child
@@ -338,7 +344,10 @@ def _supervised(text: str) -> None:
     supervise(partial(_node, text), on_message=_say)
 
 
-def _superlink(folder: str, port: str, certificate: str, key: str, preparing: str) -> None:
+def _superlink(
+    folder: str, port: str, certificate: str, key: str, preparing: str, holding: str
+) -> None:
+    superlink.NODE_WAIT_SECONDS = float(holding)
     place = superlink.Place(Path(folder), "127.0.0.1", int(port), Path(certificate), Path(key))
     superlink.serve(
         place,

@@ -103,6 +103,16 @@ def test_the_installed_app_answers_and_no_text_of_an_exception_leaves(place: Fed
     assert data_of(reply) == bytes([RefusalCode.INTERNAL])
 
 
+def test_messages_that_wait_together_are_fetched_one_after_the_other(place: Federation) -> None:
+    """The server gives out one at a time, and rings once for all: no ring may be waited for."""
+    place.superlink(holding=3600.0)
+    node = place.admit("a")
+    place.node("a")
+    online(place, "a")
+    replies = on_superlink(place.home, lambda grid: ask(grid, b"abc", [node] * 3, 40.0))
+    assert [data_of(reply) for reply in replies] == [b"cba"] * 3
+
+
 def test_an_app_that_raises_sends_an_error_of_fixed_text(place: Federation) -> None:
     place.superlink()
     place.admit("a")

@@ -126,6 +126,10 @@ class _Bell:
     def known(self) -> bool:
         return self._seen != ""
 
+    def look_again(self) -> None:
+        """A message came, and others may wait behind it: the next look must not be held."""
+        self._seen = ""
+
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         message = context.message
         if isinstance(message, fleet_pb2.PullMessagesRequest):
@@ -188,6 +192,7 @@ class FleetConnection:
             answer = self.client.PullMessages(fleet_pb2.PullMessagesRequest(node=self._node))
             if not answer.messages_list:
                 return None
+            self.bell.look_again()
             message = message_from_proto(answer.messages_list[0])
             return Incoming(message, answer.message_object_trees[0])
 
