@@ -17,9 +17,24 @@ NOTICE: Final = Words(
     "Bu bir hukuki görüş değildir: yazılımın görebildiğini söyler, kararı hukukçu verir.",
 )
 UNCONFIRMED: Final = Words(
-    "Our reading of this rule is not confirmed: ask counsel.",
-    "Bu kurala ilişkin yorumumuz teyit edilmemiştir: hukukçuya danışın.",
+    "Our reading of this rule is not confirmed.", "Bu kurala ilişkin yorumumuz teyit edilmemiştir."
 )
+ASK: Final = Words("Ask counsel.", "Hukukçuya danışın.")
+TELL: Final[dict[str, Words]] = {
+    "policy": Words(
+        "Have each member answer this (`kesit client rules`).",
+        "Bunu her üye kendi tarafında yanıtlasın (`kesit client rules`).",
+    ),
+    "consent": Words(
+        "Have each member answer this from its consent records.",
+        "Bunu her üye kendi rıza ve başvuru kayıtlarından yanıtlasın.",
+    ),
+    "release": Words(
+        "Answer this before anything is released.", "Herhangi bir çıktı vermeden önce yanıtlayın."
+    ),
+}
+"""What to do where not enough is known: by subject, if it is not the rule's own remedy."""
+
 _WORST: Final = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NEEDS_COUNSEL, Verdict.PASS)
 _HEAVIEST: Final = ("blocking", "serious", "advice")
 
@@ -36,6 +51,17 @@ class Finding:
     def blocks(self) -> bool:
         """Whether the work must not go on."""
         return self.verdict is Verdict.FAIL and self.rule.severity == "blocking"
+
+    @property
+    def action(self) -> Words | None:
+        """What to do about it, if anything."""
+        if self.verdict is Verdict.PASS:
+            return None
+        if self.verdict is Verdict.NEEDS_COUNSEL:
+            return ASK
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return TELL.get(self.rule.subject, self.rule.remedy)
+        return self.rule.remedy
 
 
 @dataclass(frozen=True)
