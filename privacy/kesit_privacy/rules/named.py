@@ -11,6 +11,20 @@ from kesit_privacy.study import Study
 
 PROFILING_TAGS: Final = ("profiling", "behaviour-tracking", "sentiment")
 
+_GROUNDS_TR: Final = {
+    "explicit-consent": "açık rıza",
+    "law": "kanunlarda açıkça öngörülme",
+    "protection-of-life": "hayatın veya beden bütünlüğünün korunması",
+    "contract": "sözleşmenin kurulması veya ifası",
+    "legal-obligation": "hukuki yükümlülük",
+    "made-public": "alenileştirme",
+    "establishment-of-right": "bir hakkın tesisi, kullanılması veya korunması",
+    "legitimate-interest": "meşru menfaat",
+    "health-services": "sağlık hizmetleri",
+    "employment-duties": "istihdam ve sosyal güvenlik yükümlülükleri",
+    "association-members": "vakıf, dernek ve sendika üyeliği",
+}
+
 COUNTS: Final[dict[str, Words]] = {
     "consents.without_valid": Words(
         "customers included without the valid consent that the ground asks for",
@@ -117,6 +131,11 @@ FLAGS: Final[dict[str, Words]] = {
 }
 
 LABELS: Final[dict[str, Words]] = {**COUNTS, **MEASURES, **FLAGS}
+
+
+def ground_tr(ground: str | None) -> str:
+    """A ground of the study file, as Turkish calls it."""
+    return "-" if ground is None else f"{_GROUNDS_TR[ground]} ({ground})"
 
 
 def value_of(facts: Facts, key: str) -> int | bool | None:

@@ -106,7 +106,8 @@ def is_true(facts: Facts, params: FlagParams) -> Outcome:
     """Pass if the flag is true."""
     found, label = value_of(facts, params.fact), LABELS[params.fact]
     if found is None:
-        return not_known(label)
+        asked = Words(f"whether {label.en}", f"şunun doğru olup olmadığı: {label.tr}")
+        return not_known(asked)
     if found:
         return passed(f"{upper_first(label.en)}: yes.", f"{_upper_tr(label.tr)}: evet.")
     return failed(f"{upper_first(label.en)}: no.", f"{_upper_tr(label.tr)}: hayır.")

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from kesit_privacy.features import STRICT, Tag
 from kesit_privacy.processing import SpecialGround
 from kesit_privacy.rules.facts import Facts
-from kesit_privacy.rules.named import tagged
+from kesit_privacy.rules.named import ground_tr, tagged
 from kesit_privacy.rules.verdicts import (
     Outcome,
     Words,
@@ -85,7 +85,10 @@ def ground_allowed(facts: Facts, params: GroundParams) -> Outcome:
     if facts.study is None:
         return not_known(STUDY)
     ground = facts.study.legal_basis
-    evidence = (f"The study's ground is {ground}.", f"Çalışmanın işleme şartı: {ground}.")
+    evidence = (
+        f"The study's ground is {ground}.",
+        f"Çalışmanın işleme şartı: {ground_tr(ground)}.",
+    )
     if ground in params.refused:
         return failed(*evidence)
     return counsel(*evidence) if ground in params.counsel else passed(*evidence)
@@ -101,13 +104,14 @@ def tags_need_ground(facts: Facts, params: TagGroundParams) -> Outcome:
         names = listed(found)
         return failed(
             f"The ground is {ground}, but these features need another: {names}.",
-            f"İşleme şartı {ground}; şu öznitelikler başka bir şart gerektiriyor: {names}.",
+            f"İşleme şartı: {ground_tr(ground)}."
+            f" Şu öznitelikler başka bir şart gerektiriyor: {names}.",
         )
     if untagged:
         return _untagged(untagged)
     return passed(
         f"{len(found)} features are so tagged; the ground is {ground}.",
-        f"Böyle etiketlenmiş öznitelik sayısı: {len(found)}; işleme şartı: {ground}.",
+        f"Böyle etiketlenmiş öznitelik sayısı: {len(found)}; işleme şartı: {ground_tr(ground)}.",
     )
 
 
@@ -132,7 +136,7 @@ def special_ground(facts: Facts, params: SpecialParams) -> Outcome:
     outcome = counsel if ground in params.counsel else passed
     return outcome(
         f"Special categories on the ground {ground}: {names}.",
-        f"{ground} şartına dayanan özel nitelikli veri: {names}.",
+        f"Özel nitelikli veri: {names}; şartı: {ground_tr(ground)}.",
     )
 
 
