@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from kesit_privacy import canonical
 from kesit_privacy.features import STRICT
 from kesit_privacy.rules.catalogue import CATALOGUE
-from kesit_privacy.rules.errors import RulesError
+from kesit_privacy.rules.errors import RulesError, first_problem
 from kesit_privacy.rules.named import CONDITIONS
 from kesit_privacy.rules.verdicts import Words
 
@@ -141,7 +141,7 @@ def _checked_rule(entry: Any, place: str) -> None:
     try:
         _ = rule.checked_params
     except ValidationError as error:
-        raise RulesError(f"{place}: params: {_first(error)}", remedy=_REMEDY) from error
+        raise RulesError(f"{place}: params: {first_problem(error)}", remedy=_REMEDY) from error
 
 
 def _check_whole(pack: Pack, place: str) -> None:
@@ -160,12 +160,4 @@ def _valid(kind: type[T], value: Any, place: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise RulesError(f"{place}: {_first(error)}", remedy=_REMEDY) from error
-
-
-def _first(error: ValidationError) -> str:
-    # A misspelt field shows as an unknown one and a missing one: name what the author wrote.
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
-    where = ".".join(str(part) for part in errors[0]["loc"])
-    message = errors[0]["msg"].removeprefix("Value error, ")
-    return f"{where + ': ' if where else ''}{message}."
+        raise RulesError(f"{place}: {first_problem(error)}", remedy=_REMEDY) from error

@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass
 
 from kesit_privacy.features import STRICT, Name
 from kesit_privacy.processing import Region
-from kesit_privacy.rules.errors import RulesError
+from kesit_privacy.rules.errors import RulesError, first_problem
 from kesit_privacy.study import LegalBasis
 
 ATTESTATIONS = "attestations.toml"
@@ -137,10 +137,8 @@ def _checked(tables: dict[str, Any], place: str) -> Records:
         text = json.dumps(tables, default=lambda moment: moment.isoformat())
         return TypeAdapter(Records).validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
         raise RulesError(
-            f"{place}: {field}: {first['msg']}.",
+            f"{place}: {first_problem(error)}",
             remedy="Correct this field; docs/reference/rules.md lists them all.",
         ) from error
 
