@@ -55,6 +55,7 @@ def main(
       kesit demo                          a federation of seven bank units, explained
       kesit study new my-study.toml       a study file in which every field is explained
       kesit study check my-study.toml     what it would do, and what it would cost
+      kesit study rules my-study.toml     what KVKK and its neighbours ask of it
       kesit simulate run my-study.toml    run it on this machine
       kesit segments show FOLDER          what the result tells of each segment
 

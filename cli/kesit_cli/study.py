@@ -11,7 +11,7 @@ import click
 import typer
 from rich.console import Console
 
-from kesit_cli import show
+from kesit_cli import rules, show
 from kesit_cli.files import STDOUT, write_new
 from kesit_cli.progress import Progress
 
@@ -113,13 +113,13 @@ def check(
     screen = show.console()
     _print_study(screen, study)
     recipes.check_budget(study)
-    rules = None if policy is None else _policy(policy)
+    allowed = None if policy is None else _policy(policy)
     if data is not None or source is not None:
         with Progress(f"reading and checking {data or source}"):
-            customers, found = _check_data(study, _source(data, id_column, source), rules)
+            customers, found = _check_data(study, _source(data, id_column, source), allowed)
         _print_coverage(screen, customers, found)
-    if rules is not None:
-        _check_policy(screen, study, rules, store)
+    if allowed is not None:
+        _check_policy(screen, study, allowed, store)
     show.print_facts(screen, [("Next", _next_step(study_file, data or source, policy))])
 
 
@@ -170,7 +170,7 @@ def _print_study(screen: Console, study: Study) -> None:
     from kesit_server.statement import round_up
 
     used = len(Embedding.of(study).features)
-    rules = study.roster
+    least, colluders = study.roster.min_size, study.roster.max_colluders
     people = (
         "each of whom is at one member only"
         if study.max_clients_per_customer == 1
@@ -190,8 +190,7 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Customers", f"about {study.declared_customers:,}, {people}"),
             (
                 "Members",
-                f"{rules.min_size} at least; any {rules.max_colluders} of them may collude with the"
-                " server",
+                f"{least} at least; any {colluders} of them may collude with the server",
             ),
             (
                 "Cost",
@@ -209,11 +208,11 @@ def _print_study(screen: Console, study: Study) -> None:
     table = show.new_table(*headers, right=(2, 3, 4))
     for step in study.plan:
         alone = round_up(accounting.epsilon(study.step_units(step), study.delta))
-        noise = show.number(count_noise(study, step, rules.min_size))
+        noise = show.number(count_noise(study, step, least))
         table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
     screen.print()
     show.put(screen, table)
-    screen.print(f"with {rules.min_size} members; more members add less\n")
+    screen.print(f"with {least} members; more members add less\n")
 
 
 def count_noise(study: Study, step: PlanStep, members: int) -> float:
@@ -318,3 +317,6 @@ def _next_step(study_file: Path, data: Path | None, policy: Path | None) -> str:
     if data is None and policy is None:
         return f"kesit simulate run {study_file}"
     return "compare the hash with the other members, then approve this copy."
+
+
+app.command(name="rules")(rules.study_rules)

@@ -8,6 +8,7 @@ next           new keys that wait for the coordinator, if there are any
 former.json    identities that this client had before, if there were any
 policy.toml    what the owner allows
 source.toml    where the rows are: `path` (CSV or Parquet) or `url` and `query`; `id_column`
+attestations.toml  what people attest for the rules of data protection, if anything
 studies/       approved copies, one TOML file each
 books.sqlite   the ledger (and its witness beside it)
 cache/         coded rows

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 IntArray = NDArray[np.int64]
@@ -38,6 +38,25 @@ MAX_LEVELS = 4096
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _PRINTABLE = r"^[^\s\p{C}\p{Zl}\p{Zp}][^\p{C}\p{Zl}\p{Zp}]*$"  # no escapes for a terminal
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=_PRINTABLE)]
+Sentence = Annotated[str, Field(min_length=1, max_length=500, pattern=_PRINTABLE)]
+
+ORDINARY = "ordinary"
+Tag = Literal[
+    "ordinary", "special-category", "profiling", "behaviour-tracking", "sentiment", "minor"
+]
+"""What a feature is to the law. `ordinary`: someone looked, and none of the others applies; a
+feature without tags was not looked at."""
+
+
+def _sensible_tags(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
+    if len(set(tags)) != len(tags):
+        raise ValueError("a tag stands twice")
+    if ORDINARY in tags and len(tags) > 1:
+        raise ValueError('"ordinary" says that no other tag applies, so it stands alone')
+    return tags
+
+
+Tags = Annotated[tuple[Tag, ...], AfterValidator(_sensible_tags)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -45,7 +64,8 @@ class Numeric:
     """A number with public bounds; values beyond them are clipped to them.
 
     `transform = "signed-log"` places a value by sign(x)·log(1+|x|), for heavy tails such as money.
-    `label_en` and `label_tr` are what people call it; a language without one uses `name`.
+    `label_en` and `label_tr` are what people call it; a language without one uses `name`. `tags`
+    say what it is to the law; they are under the study's hash where they are given.
     """
 
     kind: Literal["numeric"]
@@ -56,6 +76,7 @@ class Numeric:
     may_be_constant: bool = False
     label_en: Name | None = None
     label_tr: Name | None = None
+    tags: Tags = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> Numeric:
@@ -103,7 +124,7 @@ class Numeric:
 class Categorical:
     """One of a public list of levels; anything else falls in the cell of unknown levels.
 
-    `label_en` and `label_tr` are what people call the feature, as of a number.
+    `label_en`, `label_tr` and `tags` are what they are for a number.
     """
 
     kind: Literal["categorical"]
@@ -112,6 +133,7 @@ class Categorical:
     may_be_constant: bool = False
     label_en: Name | None = None
     label_tr: Name | None = None
+    tags: Tags = ()
 
     @field_validator("levels")
     @classmethod

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy.features import STRICT, Feature, Name
+from kesit_privacy.processing import Processing
 
 STUDY_FORMAT = 1
 LARGEST_EPSILON = 100
@@ -116,6 +117,7 @@ class Study:
     protected: tuple[Name, ...] = ()
     target: Name | None = None
     plan: tuple[PlanStep, ...] = ()
+    processing: Processing | None = None
 
     @field_validator("features")
     @classmethod
@@ -140,7 +142,7 @@ class Study:
     @cached_property
     def canonical(self) -> bytes:
         """The bytes under the hash: canonical JSON of every field, with the format's number."""
-        return canonical.encode({"kesit_study": STUDY_FORMAT, **asdict(self)}, floats=True)
+        return canonical.encode({"kesit_study": STUDY_FORMAT, **_said(asdict(self))}, floats=True)
 
     @cached_property
     def hash(self) -> str:
@@ -159,3 +161,17 @@ class Study:
     def step_units(self, step: PlanStep) -> int:
         """The most that one attempt at `step` may cost, in the ledger's units."""
         return int(self.mu2_units * step.exact_share)
+
+
+def _said(plain: dict[str, Any]) -> dict[str, Any]:
+    """The study without the tags and the statements on processing that nobody gave.
+
+    They came after the first studies: one that does not use them keeps the hash that it had.
+    """
+    plain["features"] = [
+        {name: value for name, value in feature.items() if name != "tags" or value}
+        for feature in plain["features"]
+    ]
+    statements = plain.pop("processing") or {}
+    given = {name: value for name, value in statements.items() if value is not None}
+    return {**plain, "processing": given} if given else plain

@@ -20,6 +20,7 @@ from kesit_cli import exits, runs
 from kesit_client.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import Categorical, Numeric
+from kesit_privacy.processing import Processing
 from kesit_privacy.study import PlanStep, RosterRules, Segmentation, Study, Thresholds
 from kesit_privacy.study_file import load_study
 from kesit_simulations import datasets, retail_bank, studies
@@ -322,18 +323,23 @@ def test_the_demo_says_who_took_part_what_left_what_came_out_and_what_it_cost(
 # --- study new and study check --------------------------------------------------------------
 
 
+STUDY_PARTS: tuple[type, ...] = (
+    *(Study, RosterRules, Segmentation, Thresholds, PlanStep),
+    *(Numeric, Categorical, Processing),
+)
+TABLES = {"features", "plan", "segmentation", "roster", "thresholds", "processing"}
+
+
 def test_the_template_explains_every_field_and_runs(kesit: Kesit, tmp_path: Path) -> None:
     printed = kesit("study", "new", "-")
     assert kesit("study", "new").out == printed.out
     written = kesit("study", "new", "mine.toml")
     assert written.code == exits.OK
     assert (tmp_path / "mine.toml").read_text(encoding="utf-8") == printed.out
-    named = {
-        field.name
-        for kind in (Study, RosterRules, Segmentation, Thresholds, Numeric, Categorical, PlanStep)
-        for field in fields(kind)
-    } | {field.name for field in fields(SimulationPlan)}
-    for name in named - {"features", "plan", "segmentation", "roster", "thresholds"}:
+    named = {field.name for kind in STUDY_PARTS for field in fields(kind)} | {
+        field.name for field in fields(SimulationPlan)
+    }
+    for name in named - TABLES:
         line = re.search(rf"^(# )?{name} = .*$", printed.out, flags=re.MULTILINE)
         assert line, name
     assert kesit("study", "check", "mine.toml").code == exits.OK

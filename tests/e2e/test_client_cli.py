@@ -80,7 +80,8 @@ COMMANDS = [
     "server renew-certificate",
     *(f"client {name}" for name in ("init", "request", "join", "rotate", "backup", "pin", "pins")),
     *(f"client {name}" for name in ("unpin", "approve", "withdraw-approval", "budget", "log")),
-    *(f"client {name}" for name in ("merge", "check")),
+    *(f"client {name}" for name in ("merge", "check", "rules")),
+    "study rules",
     *(f"officer {name}" for name in ("init", "sign", "verify")),
 ]
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kesit_privacy import accounting, recipes
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import Categorical, Numeric
+from kesit_privacy.processing import Processing
 from kesit_privacy.study import (
     PlanStep,
     RosterRules,
@@ -54,6 +55,7 @@ FULL: dict[str, Any] = {
             "may_be_constant": False,
             "label_en": "monthly income",
             "label_tr": "aylık gelir",
+            "tags": ["profiling", "sentiment"],
         },
         {"kind": "numeric", "name": "y", "lower": -1.0, "upper": 1e6, "transform": "signed-log"},
         {
@@ -63,6 +65,7 @@ FULL: dict[str, Any] = {
             "may_be_constant": True,
             "label_en": "gender",
             "label_tr": "cinsiyet",
+            "tags": ["special-category"],
         },
         {"kind": "categorical", "name": "churn", "levels": ["no", "yes"]},
     ],
@@ -72,6 +75,14 @@ FULL: dict[str, Any] = {
         {"step": "lloyd-2", "query": "cluster-sums", "share": 0.2},
         {"step": "evaluation", "query": "evaluation", "share": 0.1},
     ],
+    "processing": {
+        "description": "Groups of customers with similar use.",
+        "retention_days": 365,
+        "profiling": True,
+        "automated_decisions": False,
+        "special_ground": "explicit-consent",
+        "regions": ["TR", "DE"],
+    },
 }
 """Every field of a study, written out."""
 
@@ -110,6 +121,7 @@ def test_the_tests_below_know_every_field() -> None:
         RosterRules: FULL["roster"],
         Thresholds: FULL["thresholds"],
         PlanStep: FULL["plan"][0],
+        Processing: FULL["processing"],
         Numeric: FULL["features"][0],
         Categorical: FULL["features"][2],
     }
@@ -126,7 +138,8 @@ LABELS = [
     "features.2.label_tr",
 ]
 TEXT = ["name", "purpose", "target", "features.0.name", "plan.0.step", "plan.0.query", *LABELS]
-CHOICES = ["legal_basis", "features.0.transform"]
+TEXT += ["processing.description"]
+CHOICES = ["legal_basis", "features.0.transform", "processing.special_ground"]
 REALS = [
     "epsilon",
     "delta",
@@ -143,10 +156,13 @@ WHOLE = [
     "roster.min_size",
     "roster.max_colluders",
     "thresholds.min_segment_size",
+    "processing.retention_days",
 ]
 FLAGS = ["features.0.may_be_constant", "features.2.may_be_constant"]
+FLAGS += ["processing.profiling", "processing.automated_decisions"]
 LISTS = ["protected", "segmentation.features", "features.2.levels", "features", "plan"]
-TABLES = ["segmentation", "roster", "thresholds"]
+LISTS += ["features.0.tags", "features.2.tags", "processing.regions"]
+TABLES = ["segmentation", "roster", "thresholds", "processing"]
 A_DATE = datetime.date(2025, 1, 1)
 
 WRONG_TYPES = [
@@ -358,6 +374,15 @@ OTHERS: dict[str, Any] = {
         {"step": "lloyd-2", "query": "cluster-sums", "share": 0.3},
         {"step": "evaluation", "query": "evaluation", "share": 0.1},
     ],
+    "features.0.tags": ["sentiment", "profiling"],
+    "features.2.tags": [],
+    "processing": None,
+    "processing.description": "Groups of customers.",
+    "processing.retention_days": 366,
+    "processing.profiling": False,
+    "processing.automated_decisions": None,
+    "processing.special_ground": "law",
+    "processing.regions": ["DE", "TR"],
 }
 
 

@@ -1,0 +1,1 @@
+"""The fixed catalogue of checks: pure functions of facts and parameters. See `catalogue`."""

@@ -1,0 +1,68 @@
+"""Checks of clocks and of persons' objections."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from kesit_privacy.features import STRICT
+from kesit_privacy.rules.checks.studies import NoParams
+from kesit_privacy.rules.facts import Facts
+from kesit_privacy.rules.verdicts import Outcome, Words, failed, listed, not_known, passed, unknown
+
+
+@dataclass(frozen=True, config=STRICT)
+class HoursParams:
+    """`hours`: from the time at which a breach became known to the authority's notice."""
+
+    hours: Annotated[int, Field(ge=1, le=1000)]
+
+
+def breach_notified(facts: Facts, params: HoursParams) -> Outcome:
+    """The authority was told of each breach in time; one that is not told, and is late, fails."""
+    if facts.incidents is None:
+        return not_known(Words("whether there was a breach", "veri ihlali olup olmadığı"))
+    if facts.now is None:
+        return not_known(Words("the time", "şimdiki zaman"))
+    limit = datetime.timedelta(hours=params.hours)
+    late = [i.name for i in facts.incidents if (i.notified_at or facts.now) - i.known_at > limit]
+    if late:
+        names = listed(late)
+        return failed(
+            f"Not notified within {params.hours} hours: {names}.",
+            f"{params.hours} saat içinde bildirilmemiş: {names}.",
+        )
+    waiting = [i for i in facts.incidents if i.notified_at is None]
+    if waiting:
+        ends = min(incident.known_at for incident in waiting) + limit
+        names = listed(incident.name for incident in waiting)
+        return unknown(
+            f"The clock runs until {ends:%Y-%m-%d %H:%M %Z}: {names}.",
+            f"Süre {ends:%d.%m.%Y %H:%M %Z} tarihinde doluyor: {names}.",
+        )
+    return passed(
+        f"{len(facts.incidents)} breaches, all notified in time.",
+        f"Veri ihlali sayısı: {len(facts.incidents)}; hepsi süresinde bildirilmiş.",
+    )
+
+
+def objections_suppressed(facts: Facts, params: NoParams) -> Outcome:
+    """At least as many codes are held back as there are open objections."""
+    open_ones = None if facts.requests is None else facts.requests.objections_open
+    if open_ones is None:
+        return not_known(Words("how many objections are open", "açık itiraz sayısı"))
+    if open_ones == 0:
+        return passed("No objection is open.", "Açık itiraz yok.")
+    held = None if facts.release is None else facts.release.codes_suppressed
+    if held is None:
+        return not_known(
+            Words("how many segment codes are held back", "kaç segment kodunun verilmediği")
+        )
+    outcome = passed if held >= open_ones else failed
+    return outcome(
+        f"{open_ones} objections are open; {held} segment codes are held back.",
+        f"Açık itiraz: {open_ones}; verilmeyen segment kodu: {held}.",
+    )

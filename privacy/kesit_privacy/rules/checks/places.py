@@ -1,0 +1,188 @@
+"""Checks of where members and server stand, and of whom data are given to."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Final
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from kesit_privacy.features import STRICT
+from kesit_privacy.processing import Region
+from kesit_privacy.rules.checks.studies import NoParams
+from kesit_privacy.rules.facts import Facts
+from kesit_privacy.rules.records import Place, TransferBasis
+from kesit_privacy.rules.verdicts import (
+    Outcome,
+    Words,
+    counsel,
+    failed,
+    listed,
+    not_known,
+    passed,
+    unknown,
+)
+from kesit_privacy.study import LegalBasis
+
+PLACES: Final = Words(
+    "where members and server stand", "üyelerin ve sunucunun hangi ülkede bulunduğu"
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class TransferParams:
+    """`home`: regions that need no basis. `accepted`, `counsel`: bases; the others are refused."""
+
+    home: Annotated[tuple[Region, ...], Field(min_length=1)]
+    accepted: tuple[TransferBasis, ...] = ()
+    counsel: tuple[TransferBasis, ...] = ()
+
+
+@dataclass(frozen=True, config=STRICT)
+class NotifyParams:
+    """A basis that must be notified within so many business days of its signature.
+
+    Only Saturdays and Sundays are known here; `holidays` is how many public holidays may lie
+    between. In that grey zone a lawyer counts.
+    """
+
+    home: Annotated[tuple[Region, ...], Field(min_length=1)]
+    basis: TransferBasis
+    days: Annotated[int, Field(ge=1, le=60)]
+    holidays: Annotated[int, Field(ge=0, le=15)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class RecipientParams:
+    """Grounds on which data may be given to others."""
+
+    grounds: Annotated[tuple[LegalBasis, ...], Field(min_length=1)]
+
+
+def transfer_based(facts: Facts, params: TransferParams) -> Outcome:
+    """Every place abroad has a basis that is accepted."""
+    if not facts.places:
+        return not_known(PLACES)
+    abroad = [place for place in facts.places if place.region not in (None, *params.home)]
+    fine = (*params.accepted, *params.counsel)
+    bad = [place for place in abroad if place.basis is not None and place.basis not in fine]
+    if bad:
+        return failed(
+            f"Abroad on a basis that does not carry it: {_shown(bad)}.",
+            f"Dayanağı yeterli olmayan yurt dışı aktarım: {_shown(bad)}.",
+        )
+    open_ends = [place for place in facts.places if place.region is None]
+    open_ends += [place for place in abroad if place.basis is None]
+    if open_ends:
+        return unknown(
+            f"Region or basis is not known of: {_shown(open_ends)}.",
+            f"Ülkesi ya da aktarım dayanağı bilinmiyor: {_shown(open_ends)}.",
+        )
+    doubtful = [place for place in abroad if place.basis in params.counsel]
+    if doubtful:
+        return counsel(
+            f"Abroad on a basis that a lawyer must confirm: {_shown(doubtful)}.",
+            f"Hukukçunun teyit etmesi gereken yurt dışı aktarım: {_shown(doubtful)}.",
+        )
+    if abroad:
+        return passed(f"Abroad, with a basis: {_shown(abroad)}.", f"Yurt dışı: {_shown(abroad)}.")
+    return passed("No place is abroad.", "Yurt dışında yer yok.")
+
+
+def transfer_notified(facts: Facts, params: NotifyParams) -> Outcome:
+    """Each standard contract was notified in time; one that was not, and is late, fails."""
+    today = facts.today
+    if not facts.places or today is None:
+        return not_known(PLACES if today else Words("today's date", "bugünün tarihi"))
+    unsure = [place for place in facts.places if _unclear(place, params)]
+    contracts = [p for p in facts.places if p.region not in params.home and p.basis == params.basis]
+    taken = {
+        place.name: business_days(place.signed, place.notified or today)
+        for place in contracts
+        if place.signed is not None
+    }
+    late = [name for name, days in taken.items() if days > params.days + params.holidays]
+    if late:
+        return failed(
+            f"Not notified within {params.days} business days: {', '.join(late)}.",
+            f"{params.days} iş günü içinde bildirilmemiş: {', '.join(late)}.",
+        )
+    waiting = [p.name for p in contracts if p.notified is None or p.signed is None]
+    waiting += [place.name for place in unsure if place.name not in waiting]
+    if waiting:
+        return unknown(
+            f"Signature or notification is not known of: {', '.join(waiting)}.",
+            f"İmza ya da bildirim tarihi bilinmiyor: {', '.join(waiting)}.",
+        )
+    grey = [name for name, days in taken.items() if days > params.days]
+    if grey:
+        return counsel(
+            f"In time only if public holidays lie between: {', '.join(grey)}.",
+            f"Yalnızca arada resmî tatil varsa süresinde: {', '.join(grey)}.",
+        )
+    return passed(
+        f"{len(contracts)} contracts abroad, all notified in time.",
+        f"Yurt dışı sözleşme sayısı: {len(contracts)}; hepsi süresinde bildirilmiş.",
+    )
+
+
+def _unclear(place: Place, params: NotifyParams) -> bool:
+    """Whether it may be abroad on this basis, for all that is known."""
+    return place.region not in params.home and (place.region is None or place.basis is None)
+
+
+def business_days(start: datetime.date, end: datetime.date) -> int:
+    """Mondays to Fridays after `start`, up to and including `end`; 0 if `end` is not later."""
+    days = max(0, (end - start).days)
+    weeks, rest = divmod(days, 7)
+    extra = sum((start.weekday() + step) % 7 < 5 for step in range(1, rest + 1))
+    return weeks * 5 + extra
+
+
+def places_agreed(facts: Facts, params: NoParams) -> Outcome:
+    """Every place is in a region that the study allows."""
+    processing = None if facts.study is None else facts.study.processing
+    if processing is None or processing.regions is None:
+        return not_known(Words("the study's regions", "çalışmada belirtilen ülkeler"))
+    if not facts.places:
+        return not_known(PLACES)
+    known = [place for place in facts.places if place.region is not None]
+    outside = [place for place in known if place.region not in processing.regions]
+    if outside:
+        return failed(
+            f"Outside the study's regions: {_shown(outside)}.",
+            f"Çalışmada belirtilen ülkelerin dışında: {_shown(outside)}.",
+        )
+    if len(known) < len(facts.places):
+        names = listed(place.name for place in facts.places if place.region is None)
+        return unknown(f"Region not known: {names}.", f"Ülkesi bilinmiyor: {names}.")
+    return passed(
+        f"All {len(known)} places are in the study's regions.",
+        f"Yerlerin tümü ({len(known)}) çalışmada belirtilen ülkelerde.",
+    )
+
+
+def recipients_grounded(facts: Facts, params: RecipientParams) -> Outcome:
+    """Every recipient has a ground that is accepted."""
+    if facts.recipients is None:
+        return not_known(Words("the recipients of the data", "verilerin aktarıldığı alıcılar"))
+    bad = [r.name for r in facts.recipients if r.ground and r.ground not in params.grounds]
+    if bad:
+        names = listed(bad)
+        return failed(
+            f"Recipients on a ground that does not carry it: {names}.",
+            f"Yeterli bir şarta dayanmayan alıcı: {names}.",
+        )
+    missing = [r.name for r in facts.recipients if r.ground is None]
+    if missing:
+        names = listed(missing)
+        return unknown(f"Ground not known: {names}.", f"Aktarım şartı bilinmiyor: {names}.")
+    return passed(
+        f"{len(facts.recipients)} recipients, each with a ground.",
+        f"Alıcı sayısı: {len(facts.recipients)}; her birinin bir şartı var.",
+    )
+
+
+def _shown(places: list[Place]) -> str:
+    return listed(f"{place.name} ({place.region or '?'}, {place.basis or '?'})" for place in places)
