@@ -143,11 +143,7 @@ def test_the_query_s_reach_is_a_quantile_of_the_synopsis() -> None:
     """Of 100 synthetic customers at 1 .. 100 steps from the only centre near them."""
     space = Embedding.of(small_study())
     codes = np.stack([np.arange(1, 101), np.zeros(100)], axis=1).astype(np.int16)
-
-    def unchanged(released: object) -> Synopsis:
-        raise NotImplementedError
-
-    synopsis = Synopsis(space, codes, np.ones(100), (7, 8), (), unchanged)
+    synopsis = Synopsis(space, codes, np.ones(100), (7, 8), ())
     centres = np.array([[0.4, -3.0], [15_000.6, 20_000.0]])
     query = evaluation_query(space, centres, synopsis)
     assert query.centres == ((0, 0), (15_001, GRID))

@@ -191,9 +191,7 @@ def on_a_line(places: list[int], weights: list[float]) -> Synopsis:
     """Synthetic customers of one number."""
     space = Embedding.of(numeric_study(1))
     codes = np.array(places, dtype=np.int16)[:, None]
-    return Synopsis(
-        space, codes, np.array(weights, dtype=float), (0,), (), lambda released: on_a_line([], [])
-    )
+    return Synopsis(space, codes, np.array(weights, dtype=float), (0,), ())
 
 
 @pytest.mark.parametrize(
