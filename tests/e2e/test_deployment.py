@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -105,9 +106,13 @@ class Remembering(Courier):
     """Keeps what it has asked, and what came back."""
 
     def ask(
-        self, kind: str, fields: Mapping[str, bytes], nodes: list[int], *rest: float
+        self,
+        kind: str,
+        fields: Mapping[str, bytes],
+        nodes: list[int],
+        most_seconds: float = math.inf,
     ) -> dict[int, Reply]:
-        replies = super().ask(kind, fields, nodes, *rest)
+        replies = super().ask(kind, fields, nodes, most_seconds)
         if kind == SUM:
             self.asked, self.answered = dict(fields), replies
         return replies

@@ -27,8 +27,6 @@ from federationkit import (
     signal_all,
 )
 from kesit_cli import exits
-from kesit_client import preflight
-from kesit_client.home import BOOKS
 from kesit_privacy.study_file import load_study
 from kesit_server.deployment import studies
 from kesit_server.errors import DeploymentError, FederationError
@@ -87,7 +85,7 @@ def test_a_killed_node_costs_one_attempt_and_the_others_finish(place: Deployed) 
 
 
 def test_a_frozen_node_s_late_answer_changes_nothing(place: Deployed) -> None:
-    path, study = agreed(place, "one-freezes"), load_study(agreed(place, "one-freezes"))
+    path = agreed(place, "one-freezes")
     acting = Acting(
         {
             2: lambda: signal_all(place, "Şişli", signal.SIGSTOP),
@@ -107,7 +105,6 @@ def test_a_frozen_node_s_late_answer_changes_nothing(place: Deployed) -> None:
     assert result(place, next_run.run)["members_left"] == 4
     books_agree(place, next_run.run)
     assert {run: units(place, "Şişli", run) for run in spent} == spent
-    assert study.hash != load_study(again).hash
 
 
 def units(place: Deployed, name: str, run: str) -> int:
@@ -119,7 +116,6 @@ MOMENTS = (
     "members take part",
     "grid: 4 members are asked",
     "lloyd-2: 4 members are asked",
-    "evaluation: 4 members are asked",
     "the segments' cards are written",  # the members have deleted their keys by now
 )
 
@@ -248,9 +244,6 @@ def test_too_few_members_end_the_run_and_the_result_tells_what_was_spent(
     books_agree(place, run, missed=frozen)
     over = command("server", "resume", run, "--home", home)
     assert over.returncode == exits.SETTINGS
-    for name in NAMES:
-        with_books = preflight.open_books(place.home(name) / BOOKS)
-        with_books.close()
 
 
 def test_a_run_that_nobody_greets_is_told_so_and_costs_nothing(place: Deployed) -> None:
@@ -267,4 +260,4 @@ def test_a_run_that_nobody_greets_is_told_so_and_costs_nothing(place: Deployed) 
     books_agree(place, run)
     with pytest.raises(DeploymentError, match="is over"):
         studies.resume(place.coordinator, run)
-    assert not any(refusals(place.home(name))[-1:] == [run] for name in NAMES)
+    assert not any(asked == run for name in NAMES for asked, _, _ in refusals(place.home(name)))
