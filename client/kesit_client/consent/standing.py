@@ -139,9 +139,7 @@ def _ends(own: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _latest_grants(
-    own: pl.DataFrame, past: pl.DataFrame, now: int, basis: str
-) -> pl.DataFrame:
+def _latest_grants(own: pl.DataFrame, past: pl.DataFrame, now: int, basis: str) -> pl.DataFrame:
     """The latest grants of each person, taken together: what stands against them, or 0."""
     wanted = own.filter(pl.col("type").is_in([kind.value for kind in GRANTS]) & pl.col("wanted"))
     tops = wanted.group_by("person").agg(top=pl.col("time").max())
@@ -156,7 +154,8 @@ def _latest_grants(
         same=(bad == Reason.NOTICE_IS_CONSENT.value).any(),
         informed=pl.col("informed").all(),
     )
-    objecting = _objecting(own) if basis != CONSENT else []
+    none = own.head(0)["person"]
+    objecting = _objecting(own) if basis != CONSENT else none
     return merged.select(
         "person",
         "given_at",

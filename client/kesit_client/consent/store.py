@@ -188,7 +188,9 @@ class ConsentStore:
                 empty = {"person": None, "salt": None, "decision": None, "digest": None}
                 connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
             # The random record id keeps the marker's digest from being a guessable hash of the id.
-            marker = frames.frame_of([Event(f"erased-{secrets.token_hex(16)}", principal, "", EventType.ERASED, moment)])
+            marker = frames.frame_of(
+                [Event(f"erased-{secrets.token_hex(16)}", principal, "", EventType.ERASED, moment)]
+            )
             self.append(connection, marker, {"": "{}"}, moment)
             blank = sa.update(Person).where(Person.key == key).values(principal=None)
             connection.execute(blank)

@@ -1,0 +1,88 @@
+"""Consent files and stores for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from kesit_client.consent.events import SECOND, read_time
+from kesit_client.consent.importing import Imported, import_file
+from kesit_client.consent.settings import ConsentSettings
+from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import NEEDED_TERMS
+
+PURPOSE = "customer-segmentation"
+NOTICE, TEXT = "ab" * 32, "cd" * 32
+GIVEN_AT = "2026-03-02T10:00:00+03:00"
+NOW = read_time("2026-06-01T00:00:00+03:00")[0]
+DAY = 86_400 * SECOND
+
+SHARED = dict.fromkeys(NEEDED_TERMS, "stated") | {
+    "schema_version": "kesit-27560-1",
+    "language": "tr",
+    "jurisdiction": "TR",
+    "privacy_notice": "aydinlatma-v3",
+}
+
+
+def row(person: str, **changes: Any) -> dict[str, Any]:
+    """A consent that is in order, with `changes`."""
+    return {
+        "record_id": f"r-{person}",
+        "event_id": f"click-{person}",
+        "pii_principal_id": person,
+        "purpose": PURPOSE,
+        "lawful_basis": "explicit-consent",
+        "event_type": "given",
+        "event_state": "valid",
+        "event_time": GIVEN_AT,
+        "validity_duration": "P2Y",
+        "notice_hash": NOTICE,
+        "consent_text_hash": TEXT,
+        "notice_shown_at": "2026-03-02T09:58:00+03:00",
+        "collection_channel": "branch",
+        **SHARED,
+        **changes,
+    }
+
+
+def withdrawal(
+    person: str, at: str = "2026-04-01T12:00:00+03:00", **changes: Any
+) -> dict[str, Any]:
+    """A person takes the consent back."""
+    return {
+        "record_id": f"r-{person}",
+        "pii_principal_id": person,
+        "purpose": PURPOSE,
+        "event_type": "withdrawn",
+        "event_time": at,
+        **changes,
+    }
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """A CSV or Parquet file of these rows."""
+    rows = list(rows)
+    names = dict.fromkeys(name for each in rows for name in each)
+    table = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
+    if path.suffix == ".parquet":
+        table.write_parquet(path)
+    else:
+        table.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+def load(
+    store: ConsentStore, place: Path, rows: Iterable[dict[str, Any]], **options: Any
+) -> Imported:
+    """Import rows through a file."""
+    file = write(place / "consents.csv", rows)
+    return import_file(store, file, **({"purposes": (PURPOSE,), "now": NOW} | options))
+
+
+def settings(**fields: Any) -> ConsentSettings:
+    """consent.toml's values."""
+    return ConsentSettings(**fields)
