@@ -17,7 +17,7 @@ import numpy as np
 
 from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
-from kesit_client.errors import SourceError
+from kesit_client.errors import ConsentError, SourceError
 from kesit_client.policy import Policy
 from kesit_client.store import Run, Store
 from kesit_privacy import canonical
@@ -116,7 +116,7 @@ class Node:
             return reply(handler())
         except Refusal as error:
             code, cause = error.code, str(error)
-        except SourceError as error:
+        except (SourceError, ConsentError) as error:
             code, cause = RefusalCode.UNAVAILABLE, str(error)
         except ProtocolError as error:
             code, cause = RefusalCode.BAD_REQUEST, str(error)

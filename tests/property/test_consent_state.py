@@ -1,4 +1,4 @@
-"""Consent state: the order of arrival does not matter, withdrawal wins, clocks resurrect nothing."""
+"""Consent state: no order of arrival matters, withdrawal wins, clocks resurrect nothing."""
 
 from __future__ import annotations
 

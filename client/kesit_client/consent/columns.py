@@ -45,15 +45,15 @@ def times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
         )
     )
     local = pl.concat_str(pl.col("day"), pl.lit("T"), pl.col("minute"), pl.col("second"))
-    zone = pl.when(pl.col("zone") == "Z").then(pl.lit("+0000")).otherwise(pl.col("zone"))
+    zone: pl.Expr = pl.when(pl.col("zone") == "Z").then(pl.lit("+0000")).otherwise(pl.col("zone"))
     sign = pl.when(zone.str.head(1) == "-").then(-1).otherwise(1)
     hours = zone.str.slice(1, 2).cast(pl.Int64)
     minutes = zone.str.slice(3, 2).cast(pl.Int64)
     valid = (hours < 15) & (minutes < 60)
-    offset = pl.when(valid).then(sign * (hours * 3600 + minutes * 60))
+    seconds = pl.when(valid).then(sign * (hours * 3600 + minutes * 60))
     found = parts.select(
         naive=local.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False),
-        offset=offset,
+        offset=seconds,
     )
     moment = found["naive"].to_physical() - found["offset"] * SECOND
     return moment, found["offset"].set(moment.is_null(), None)
