@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND, read_time
+from kesit_client.consent.gate import Gate
 from kesit_client.consent.importing import Imported, import_file
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import NEEDED_TERMS
+from kesit_client.sources import FileSource
+from kesit_privacy.study import Study
 
 PURPOSE = "customer-segmentation"
 NOTICE, TEXT = "ab" * 32, "cd" * 32
@@ -86,3 +92,36 @@ def load(
 def settings(**fields: Any) -> ConsentSettings:
     """consent.toml's values."""
     return ConsentSettings(**fields)
+
+
+PEOPLE = 40
+
+
+class Place:
+    """A client's folder with customers, consents and a gate whose clock stands."""
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.home, self.study, self.now = folder, study, float(NOW // SECOND)
+        rng = np.random.default_rng(5)
+        self.table = pl.DataFrame(
+            {
+                "id": [f" p{n}" for n in range(PEOPLE)],
+                **{name: rng.random(PEOPLE).round(3) for name in ("a", "b", "c")},
+                "income": rng.integers(0, 1000, PEOPLE),
+                "channel": ["web", "shop"] * (PEOPLE // 2),
+            }
+        )
+        self.table.write_csv(folder / "customers.csv")
+        self.gate = Gate(folder, study, lambda: self.now)
+        self.load(*(row(f"p{n}") for n in range(PEOPLE - 4)))
+
+    def load(self, *rows: dict[str, str]) -> None:
+        """Import rows."""
+        with closing(ConsentStore.open(self.home)) as store:
+            found = load(store, self.home, rows, now=int(self.now * SECOND))
+        assert not len(found.refused), found.refused
+
+    def rows(self) -> CachedRows:
+        """Rows as a node opens them."""
+        source = FileSource(self.home / "customers.csv", "id")
+        return CachedRows(source, self.study, self.home / "cache", self.gate)

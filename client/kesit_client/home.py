@@ -25,6 +25,7 @@ import tomllib
 from pathlib import Path
 
 from kesit_client.cache import CachedRows
+from kesit_client.consent import attesting
 from kesit_client.consent.gate import Gate
 from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, SourceError
@@ -73,12 +74,22 @@ def open_node(home: Path, unlock: Unlock = from_environment) -> Node:
         gate = gates.setdefault(study.hash, Gate(home, study))
         return CachedRows(source, study, home / CACHE, gate)
 
+    identity = Identity.load(home / IDENTITY, unlock)
+    store = Store.open(home / BOOKS)
+
+    def attest(run: str, study: Study) -> None:
+        if not attesting.place_of(home, run).exists():
+            attesting.attest(
+                home, run, study, identity=identity, books=store, consent=policy.consent
+            )
+
     return Node(
-        identity=Identity.load(home / IDENTITY, unlock),
+        identity=identity,
         policy=policy,
-        store=Store.open(home / BOOKS),
+        store=store,
         studies={study.hash: study for study in studies},
         rows=rows,
+        attest=attest,
     )
 
 

@@ -8,54 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 
-from consentkit import NOW, load, row, withdrawal
+from consentkit import NOW, PEOPLE, Place, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
-from kesit_client.consent.gate import Gate, Moment
+from kesit_client.consent.gate import Moment
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError, SourceError
 from kesit_client.node import Node
 from kesit_client.sources import FileSource
-from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode
 from kit import ask, begin, instruct, mixed_study, opened, say_hello
-
-PEOPLE = 40
-
-
-class Place:
-    """A client's folder with customers, consents and a gate whose clock stands."""
-
-    def __init__(self, folder: Path, study: Study) -> None:
-        self.home, self.study, self.now = folder, study, float(NOW // SECOND)
-        rng = np.random.default_rng(5)
-        self.table = pl.DataFrame(
-            {
-                "id": [f" p{n}" for n in range(PEOPLE)],
-                **{name: rng.random(PEOPLE).round(3) for name in ("a", "b", "c")},
-                "income": rng.integers(0, 1000, PEOPLE),
-                "channel": ["web", "shop"] * (PEOPLE // 2),
-            }
-        )
-        self.table.write_csv(folder / "customers.csv")
-        self.gate = Gate(folder, study, lambda: self.now)
-        self.load(*(row(f"p{n}") for n in range(PEOPLE - 4)))
-
-    def load(self, *rows: dict[str, str]) -> None:
-        """Import rows."""
-        with closing(ConsentStore.open(self.home)) as store:
-            found = load(store, self.home, rows, now=int(self.now * SECOND))
-        assert not len(found.refused), found.refused
-
-    def rows(self) -> CachedRows:
-        """Rows as a node opens them."""
-        source = FileSource(self.home / "customers.csv", "id")
-        return CachedRows(source, self.study, self.home / "cache", self.gate)
 
 
 @pytest.fixture

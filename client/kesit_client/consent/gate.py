@@ -49,8 +49,8 @@ class Moment:
     at: int
     head: int
 
-    def write(self, home: Path) -> None:
-        """Keep it, in place of the run's earlier one.
+    def write(self, home: Path, counted: Numbers) -> None:
+        """Keep it, and the numbers of those who were counted, in place of the run's earlier ones.
 
         Raises:
             ConsentStoreError: the disk refuses.
@@ -58,6 +58,8 @@ class Moment:
         folder = home / MOMENTS
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
+            with replacing(folder / f"{self.run}.npy", private=True) as file:
+                np.save(file, counted)
             with replacing(folder / f"{self.run}.json", private=True) as file:
                 file.write(json.dumps(vars(self)).encode())
         except OSError as error:
@@ -65,6 +67,24 @@ class Moment:
                 f"{folder}: cannot be written ({error.strerror}).",
                 remedy="Check the folder and the room on the disk.",
             ) from error
+
+    def counted(self, home: Path) -> pl.Series:
+        """Numbers of the persons who were in that sum.
+
+        Raises:
+            ConsentStoreError: they are gone.
+        """
+        try:
+            return pl.Series("person", np.load(home / MOMENTS / f"{self.run}.npy"))
+        except (OSError, ValueError) as error:
+            raise ConsentStoreError(
+                f"{home / MOMENTS}: who was counted in the run {self.run[:16]} is not there.",
+                remedy="Without it nothing can be attested of this run.",
+            ) from error
+
+    def forget_counted(self, home: Path) -> None:
+        """The run's tree is built, and says the same."""
+        (home / MOMENTS / f"{self.run}.npy").unlink(missing_ok=True)
 
     @classmethod
     def read(cls, home: Path, run: str) -> Moment | None:
@@ -128,11 +148,10 @@ class Gate:
         now = self._now()
         with self._opened().reading() as connection:
             eligible = self._eligible(connection, now)
-        study = self.study
-        Moment(run, study.hash, study.purpose, study.legal_basis, now, self._head()).write(
-            self.home
-        )
-        return _chosen(eligible, numbers)
+        counted, study = _chosen(eligible, numbers), self.study
+        moment = Moment(run, study.hash, study.purpose, study.legal_basis, now, self._head())
+        moment.write(self.home, numbers[counted])
+        return counted
 
     def counts(self) -> dict[Reason, int]:
         """How many persons stand how, now: for the owner's eyes."""

@@ -142,7 +142,7 @@ class ConsentStore:
         new = 0
         for chunk in numbered.iter_slices(CHUNK):
             chunk = chunk.with_columns(frames.digests(chunk), recorded_at=pl.lit(recorded))
-            new += self._add(connection, EventRow, chunk.drop("principal"))
+            new += self.add(connection, EventRow, chunk.drop("principal"))
         return new
 
     def events(self, principal: str, connection: Connection | None = None) -> pl.DataFrame:
@@ -219,7 +219,7 @@ class ConsentStore:
         new = known.filter(pl.col("no").is_null()).with_row_index("no_new", offset=(top or 0) + 1)
         for chunk in new.iter_slices(CHUNK):
             rows = chunk.select("principal", "key", no=pl.col("no_new").cast(pl.Int64))
-            self._add(connection, Person, rows)
+            self.add(connection, Person, rows)
         numbers = pl.concat(
             [
                 known.filter(pl.col("no").is_not_null()).select("principal", person="no"),
@@ -235,7 +235,7 @@ class ConsentStore:
             query = query.where(Person.key.in_(keys.to_list()))
         return fetch(connection, query, {"key": pl.Binary, "no": pl.Int64})
 
-    def _add(self, connection: Connection, model: type[Base], rows: pl.DataFrame) -> int:
+    def add(self, connection: Connection, model: type[Base], rows: pl.DataFrame) -> int:
         """Insert many rows, those that are there already left out; how many were new.
 
         The statement goes to the driver as text: SQLAlchemy's own way takes four times as long.
