@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ import numpy as np
 import polars as pl
 
 from kesit_client.cache import CachedRows
+from kesit_client.consent.attesting import attest, place_of, prove
 from kesit_client.consent.events import SECOND, read_time
 from kesit_client.consent.gate import Gate
 from kesit_client.consent.importing import Imported, import_file
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import NEEDED_TERMS
+from kesit_client.node import Node
 from kesit_client.sources import FileSource
+from kesit_privacy.attestation import Attestation, Proof, read_attestation
 from kesit_privacy.study import Study
+from kesit_privacy.wire import RefusalCode
+from kit import Session, ask, begin, instruct, mixed_study, say_hello
 
 PURPOSE = "customer-segmentation"
 NOTICE, TEXT = "ab" * 32, "cd" * 32
@@ -125,3 +131,46 @@ class Place:
         """Rows as a node opens them."""
         source = FileSource(self.home / "customers.csv", "id")
         return CachedRows(source, self.study, self.home / "cache", self.gate)
+
+
+class Attesting:
+    """Three members; the first keeps consents and attests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.place = Place(folder, mixed_study())
+        self.session: Session = begin(self.place.study, clients=3, rows=0)
+        first = self.session.nodes[0]
+        self.node: Node = replace(first, rows=lambda study: self.place.rows(), _secrets={})
+        self.node.attest = lambda run, study: self.attest(run)
+        self.nodes = [self.node, *self.session.nodes[1:]]
+
+    def attest(self, run: str) -> Path:
+        """Sign what the first member did."""
+        return attest(
+            self.place.home,
+            run,
+            self.place.study,
+            identity=self.node.identity,
+            books=self.node.store,
+            consent="required",
+            rule_pack=("tr-kvkk", "1"),
+            verdicts=[{"rule": "KVKK-4", "verdict": "pass"}],
+            now=NOW // SECOND,
+        )
+
+    def run(self) -> str:
+        """A whole run with one sum; its id."""
+        transcript = say_hello(self.place.study, self.nodes)
+        order = instruct(self.place.study, transcript, "marginals", self.session.query)
+        assert {ask(node, order, transcript)[0] for node in self.nodes} == {RefusalCode.OK}
+        assert self.node.end(transcript.request.encoded) == bytes([RefusalCode.OK])
+        return order.run
+
+    def read(self, run: str) -> Attestation:
+        """The run's attestation."""
+        return read_attestation(place_of(self.place.home, run).read_bytes())
+
+    def prove(self, person: str, run: str) -> Proof:
+        """A person's proof."""
+        with closing(ConsentStore.open(self.place.home)) as store:
+            return prove(store, person, run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import client_books, client_pins, client_studies, keys, show
+from kesit_cli import client_books, client_consent, client_pins, client_studies, keys, show
 from kesit_cli.keys import Home, NoPassphrase
 
 if TYPE_CHECKING:
@@ -180,3 +180,5 @@ app.command()(client_studies.budget)
 app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
+app.command()(client_consent.attest)
+app.add_typer(client_consent.app, name="consent")

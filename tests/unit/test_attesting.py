@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from consentkit import NOW, Place, row, withdrawal
+from consentkit import NOW, Attesting, row, withdrawal
 from kesit_client.consent import attesting
-from kesit_client.consent.attesting import attest, place_of, prove
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.attesting import place_of
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, ConsentError
-from kesit_client.node import Node
-from kesit_privacy.attestation import Attestation, Proof, read_attestation, verify_proof
-from kesit_privacy.wire import RefusalCode
-from kit import Session, ask, begin, instruct, mixed_study, say_hello
-
-
-class Attesting:
-    """Three members; the first keeps consents and attests."""
-
-    def __init__(self, folder: Path) -> None:
-        self.place = Place(folder, mixed_study())
-        self.session: Session = begin(self.place.study, clients=3, rows=0)
-        first = self.session.nodes[0]
-        self.node: Node = replace(first, rows=lambda study: self.place.rows(), _secrets={})
-        self.node.attest = lambda run, study: self.attest(run)
-        self.nodes = [self.node, *self.session.nodes[1:]]
-
-    def attest(self, run: str) -> Path:
-        """Sign what the first member did."""
-        return attest(
-            self.place.home,
-            run,
-            self.place.study,
-            identity=self.node.identity,
-            books=self.node.store,
-            consent="required",
-            rule_pack=("tr-kvkk", "1"),
-            verdicts=[{"rule": "KVKK-4", "verdict": "pass"}],
-            now=NOW // SECOND,
-        )
-
-    def run(self) -> str:
-        """A whole run with one sum; its id."""
-        transcript = say_hello(self.place.study, self.nodes)
-        order = instruct(self.place.study, transcript, "marginals", self.session.query)
-        assert {ask(node, order, transcript)[0] for node in self.nodes} == {RefusalCode.OK}
-        assert self.node.end(transcript.request.encoded) == bytes([RefusalCode.OK])
-        return order.run
-
-    def read(self, run: str) -> Attestation:
-        """The run's attestation."""
-        return read_attestation(place_of(self.place.home, run).read_bytes())
-
-    def prove(self, person: str, run: str) -> Proof:
-        """A person's proof."""
-        with closing(ConsentStore.open(self.place.home)) as store:
-            return prove(store, person, run)
+from kesit_privacy.attestation import verify_proof
 
 
 @pytest.fixture

@@ -91,12 +91,21 @@ def place_of(home: Path, run: str) -> Path:
 def prove(store: ConsentStore, principal: str, run: str) -> Proof:
     """What one person is given: its leaf of the run's tree, and the way to the root.
 
+    Args:
+        run: its id, or the beginning of it.
+
     Raises:
         ConsentError: the run has no tree, or no leaf of this person (which an erasure takes away).
     """
     key = store.pseudonyms([principal])[0]
     with store.reading() as connection:
-        tree = connection.execute(sa.select(TreeRow).where(TreeRow.run == run)).one_or_none()
+        trees = connection.execute(
+            sa.select(*TreeRow.__table__.columns).where(
+                TreeRow.run.startswith(run, autoescape=True)
+            )
+        ).fetchall()
+        tree = trees[0] if len(trees) == 1 and run else None
+        run = run if tree is None else tree.run
         own = connection.execute(
             sa.select(LeafRow.position, LeafRow.salt, LeafRow.decision, LeafRow.digest)
             .join(Person, Person.no == LeafRow.person)
@@ -107,7 +116,8 @@ def prove(store: ConsentStore, principal: str, run: str) -> Proof:
         ).fetchall()
     if tree is None:
         raise ConsentError(
-            f"There is no attestation of the run {run[:16]}.", remedy="`kesit client attest RUN`"
+            f"There is no attestation of a run that begins with {run[:16]!r}.",
+            remedy="`kesit client attest RUN`",
         )
     if own is None:
         raise ConsentError(
