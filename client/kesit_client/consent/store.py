@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
+import kesit_client.rights.models  # noqa: F401  (its tables are made with the others)
 from kesit_client.consent import frames
 from kesit_client.consent.events import Event, now_us
 from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
@@ -165,12 +166,6 @@ class ConsentStore:
         }
         return pl.DataFrame(rows, schema=schema)
 
-    def terms(self, hashes: Sequence[str]) -> dict[str, str]:
-        """Shared fields, as JSON, by hash."""
-        with self.reading() as connection:
-            rows = connection.execute(sa.select(Terms.hash, Terms.fields))
-            return {row.hash: row.fields for row in rows if row.hash in set(hashes)}
-
     def erase(self, principal: str, now: int | None = None) -> int:
         """Remove all that is known of a person; how many events that were.
 
@@ -178,32 +173,39 @@ class ConsentStore:
         nothing back. The salts of the person's leaves go: old commitments belong to nobody.
         """
         moment = now_us() if now is None else now
-        key = self.pseudonyms([principal])[0]
         with self.writing() as connection:
-            no = connection.scalar(sa.select(Person.no).where(Person.key == key))
-            removed = 0
-            if no is not None:
-                own = sa.delete(EventRow).where(EventRow.person == no)
-                removed = connection.execute(own).rowcount
-                empty = {"person": None, "salt": None, "decision": None, "digest": None}
-                connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
-            # The random record id keeps the marker's digest from being a guessable hash of the id.
-            marker = frames.frame_of(
-                [Event(f"erased-{secrets.token_hex(16)}", principal, "", EventType.ERASED, moment)]
-            )
-            self.append(connection, marker, {"": "{}"}, moment)
-            blank = sa.update(Person).where(Person.key == key).values(principal=None)
-            connection.execute(blank)
-            self.bump(connection)
+            removed = self.erase_within(connection, principal, moment)
+        self.settle()
+        return removed
+
+    def erase_within(self, connection: Connection, principal: str, now: int) -> int:
+        """`erase` within a transaction of `writing`; call `settle` after it."""
+        key = self.pseudonyms([principal])[0]
+        removed = 0
+        no = connection.scalar(sa.select(Person.no).where(Person.key == key))
+        if no is not None:
+            removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
+            empty = {"person": None, "salt": None, "decision": None, "digest": None}
+            connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
+        # The random record id keeps the marker's digest from being a guessable hash of the id.
+        name = f"erased-{secrets.token_hex(16)}"
+        marker = Event(name, principal, "", EventType.ERASED, now)
+        self.append(connection, frames.frame_of([marker]), {"": "{}"}, now)
+        connection.execute(sa.update(Person).where(Person.key == key).values(principal=None))
+        change = sa.update(Meta).where(Meta.key == "removals")
+        connection.execute(change.values(value=secrets.token_hex(8)))
+        return removed
+
+    def settle(self) -> None:
+        """After an erasure: leave nothing of it in SQLite's log of recent writes."""
         if self.engine.dialect.name == "sqlite":
             with self._errors("written"), self.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        return removed
 
-    def bump(self, connection: Connection) -> None:
-        """Note that events were removed: whoever keeps a copy must read all of it again."""
-        change = sa.update(Meta).where(Meta.key == "removals")
-        connection.execute(change.values(value=secrets.token_hex(8)))
+    def person(self, connection: Connection, principal: str) -> int:
+        """A person's number; a new one gets it here. Within a transaction of `writing`."""
+        people = pl.DataFrame({"principal": [principal]})
+        return int(self._numbered(connection, people)["person"][0])
 
     def _numbered(self, connection: Connection, events: pl.DataFrame) -> pl.DataFrame:
         """The events with `person`, their person's number; new persons get one."""
@@ -220,6 +222,7 @@ class ConsentStore:
         for chunk in new.iter_slices(CHUNK):
             rows = chunk.select("principal", "key", no=pl.col("no_new").cast(pl.Int64))
             self.add(connection, Person, rows)
+        self._name_again(connection, known)
         numbers = pl.concat(
             [
                 known.filter(pl.col("no").is_not_null()).select("principal", person="no"),
@@ -227,6 +230,14 @@ class ConsentStore:
             ]
         )
         return events.join(numbers, on="principal", how="left", maintain_order="left")
+
+    def _name_again(self, connection: Connection, known: pl.DataFrame) -> None:
+        """Persons whose data were erased, and of whom a new record speaks now."""
+        query = sa.select(Person.no).where(Person.principal.is_(None))
+        nameless = fetch(connection, query, {"no": pl.Int64})
+        for principal, no in known.join(nameless, on="no").select("principal", "no").rows():
+            change = sa.update(Person).where(Person.no == no)
+            connection.execute(change.values(principal=principal))
 
     def numbers(self, connection: Connection, keys: pl.Series) -> pl.DataFrame:
         """`key` and `no` of the known persons among these pseudonyms, and perhaps of others."""
