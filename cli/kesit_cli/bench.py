@@ -19,7 +19,7 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_simulations.benchmarks import Report
 
-NAMES = ("step", "federation", "ray", "quality", "choice", "sweep")
+NAMES = ("step", "federation", "ray", "quality", "choice", "sweep", "consent")
 """As in `kesit_simulations.benchmarks.PARTS`, which takes seconds to import."""
 
 
@@ -47,6 +47,7 @@ def bench(
       quality     inertia of Kesit and the baselines on five data sets, and bytes a client
       choice      how often the number of segments is found, beside plain indices
       sweep       how long 1,000 small studies take
+      consent     import of a million consents, and the filter before a sum
 
     \b
     Examples:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,17 +34,15 @@ def _as_postgres() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url() -> Iterator[str]:
     """A server of this test's own, on a free port of this machine alone."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     binaries = _binaries()
     if binaries is None or (_as_postgres() and shutil.which("runuser") is None):
         pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
-    place = tmp_path_factory.mktemp("postgresql")
+    # Not in pytest's own folder, which no other user may enter.
+    place = Path(tempfile.mkdtemp(prefix="kesit-postgresql-"))
     if os.geteuid() == 0:
-        for folder in (place, *place.parents):
-            if "pytest" in folder.name:
-                folder.chmod(0o755)
         shutil.chown(place, "postgres")
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -55,13 +54,26 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [*_as_postgres(), *command], check=True, capture_output=True, cwd=place, timeout=120
         )
 
-    call(str(binaries / "initdb"), "-D", data, "-A", "trust", "-U", "kesit", "-E", "UTF8", "-N")
+    call(
+        str(binaries / "initdb"),
+        "-D",
+        data,
+        "-A",
+        "trust",
+        "-U",
+        "kesit",
+        "-E",
+        "UTF8",
+        "--no-locale",
+        "-N",
+    )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -k {place} -F"
     call(str(binaries / "pg_ctl"), "-D", data, "-l", log, "-w", "-o", options, "start")
     try:
         yield f"postgresql+psycopg://kesit@127.0.0.1:{port}/postgres"
     finally:
         call(str(binaries / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_consents_gate_and_rights_work_on_postgresql(url: str, tmp_path: Path) -> None:

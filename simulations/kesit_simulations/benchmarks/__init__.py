@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kesit_simulations.benchmarks import choice, engines, federation, quality, step, sweep
+from kesit_simulations.benchmarks import choice, consent, engines, federation, quality, step, sweep
 from kesit_simulations.benchmarks.report import Report, Tell
 
 
@@ -28,6 +28,7 @@ PARTS: dict[str, Part] = {
     "quality": Part("inertia of Kesit and the baselines on five data sets", quality.run),
     "choice": Part("how often the number of segments is found", choice.run),
     "sweep": Part("how long 1,000 small studies take", sweep.run),
+    "consent": Part("a million consents: import, and the filter before a sum", consent.run),
 }
 """In the order in which they run."""
 
