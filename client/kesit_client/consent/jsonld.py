@@ -15,7 +15,7 @@ from kesit_client.consent.terms import EVENT_FIELDS, TERMS
 from kesit_client.errors import ConsentError
 
 DPV: Final = "https://w3id.org/dpv#"
-TR_KVKK: Final = "https://kesit.dev/vocabulary/tr-kvkk#"
+TR_KVKK: Final = "urn:x-kesit:tr-kvkk#"
 CONTEXT: Final[dict[str, str]] = {
     "@vocab": TR_KVKK,
     "dpv": DPV,
