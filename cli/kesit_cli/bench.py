@@ -19,7 +19,7 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_simulations.benchmarks import Report
 
-NAMES = ("step", "federation", "ray", "quality", "choice", "deployment", "sweep")
+NAMES = ("step", "federation", "ray", "quality", "choice", "deployment", "sweep", "consent")
 """As in `kesit_simulations.benchmarks.PARTS`, which takes seconds to import."""
 
 
@@ -48,6 +48,7 @@ def bench(
       choice      how often the number of segments is found, beside plain indices
       deployment  a study over real processes and TLS, beside plain Flower and its SecAgg+
       sweep       how long 1,000 small studies take
+      consent     import of a million consents, and the filter before a sum
 
     \b
     Examples:

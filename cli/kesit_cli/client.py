@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import client_books, client_pins, client_studies, keys, rules, show
+from kesit_cli import (
+    client_books,
+    client_consent,
+    client_pins,
+    client_rights,
+    client_studies,
+    keys,
+    rules,
+    show,
+)
 from kesit_cli.keys import Home, NoPassphrase
 
 if TYPE_CHECKING:
@@ -181,3 +190,8 @@ app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
 app.command(name="rules")(rules.client_rules)
+app.command()(client_consent.attest)
+app.command()(client_rights.dispose)
+app.add_typer(client_consent.app, name="consent")
+app.add_typer(client_rights.rights, name="rights")
+app.add_typer(client_rights.exports, name="exports")

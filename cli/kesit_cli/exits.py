@@ -30,7 +30,7 @@ DEBUG_VARIABLE: Final = "KESIT_DEBUG"
 
 def code_of(error: BaseException) -> int:
     """The exit code that an error stands for."""
-    from kesit_client.errors import DataError, SourceError, StoreError
+    from kesit_client.errors import ConsentError, DataError, SourceError, StoreError
     from kesit_server.errors import FederationError, ResultError
     from kesit_simulations.errors import DatasetError
 
@@ -38,6 +38,7 @@ def code_of(error: BaseException) -> int:
         (DataError, DATA),
         (SourceError, DATA),
         (StoreError, DATA),
+        (ConsentError, DATA),
         (DatasetError, DATA),
         (BudgetError, BUDGET),
         (FederationError, FEDERATION),

@@ -2,7 +2,8 @@
 
 The archive holds private keys (locked, if they are) and is readable by its owner alone. The witness
 stays behind on purpose: restored books must look restored, so that their owner merges the
-coordinator's log before the node answers again.
+coordinator's log before the node answers again. A restored consent store has forgotten what came
+after the backup, withdrawals among it: import those again before the node is started.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import tarfile
 from contextlib import closing
 from pathlib import Path
 
+from kesit_client.consent.attesting import ATTESTATIONS
+from kesit_client.consent.gate import MOMENTS
+from kesit_client.consent.settings import CONSENT, STORE
 from kesit_client.errors import ClientError
 from kesit_client.home import (
     BOOKS,
@@ -30,7 +34,10 @@ from kesit_client.home import (
 from kesit_client.preflight import existing_books
 from kesit_privacy.files import replacing
 
-PARTS = (IDENTITY, NODE_KEY, MEMORY, REQUEST, MEMBERS, FORMER, POLICY, SOURCE, STUDIES, NEXT)
+PARTS = (
+    *(IDENTITY, NODE_KEY, MEMORY, REQUEST, MEMBERS, FORMER, POLICY, SOURCE, STUDIES, NEXT),
+    *(CONSENT, ATTESTATIONS, MOMENTS),
+)
 
 
 def write_backup(home: Path, file: Path) -> None:
@@ -53,7 +60,9 @@ def write_backup(home: Path, file: Path) -> None:
             for name in PARTS:
                 if (home / name).exists():
                     archive.add(home / name, arcname=name)
-            _add_books(archive, home / BOOKS)
+            _add_database(archive, home / BOOKS)
+            if (home / STORE).exists():
+                _add_database(archive, home / STORE)
     except (OSError, sqlite3.Error) as error:
         raise ClientError(
             f"{file}: the backup cannot be written ({error}).",
@@ -61,13 +70,13 @@ def write_backup(home: Path, file: Path) -> None:
         ) from error
 
 
-def _add_books(archive: tarfile.TarFile, path: Path) -> None:
+def _add_database(archive: tarfile.TarFile, path: Path) -> None:
     with (
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as books,
         closing(sqlite3.connect(":memory:")) as copy,
     ):
         books.backup(copy)
         data = copy.serialize()
-    entry = tarfile.TarInfo(BOOKS)
+    entry = tarfile.TarInfo(path.name)
     entry.size, entry.mode, entry.mtime = len(data), 0o600, int(path.stat().st_mtime)
     archive.addfile(entry, io.BytesIO(data))

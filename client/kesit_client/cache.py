@@ -4,21 +4,27 @@ A file holds codes and nothing else; its name is the hash of the dictionary and 
 fingerprint, so a changed source or study finds no file and builds one. Each run holds on to the
 rows with which it began, by a name of its own. Files are written beside and moved into place: a
 half-written cache is never read.
+
+Where consents are kept (`gate`), keyed hashes of the ids lie beside the codes in the same order,
+and each run holds on to the numbers of the persons who could be counted when it began.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from kesit_client.coding import encode
+from kesit_client.coding import encode_with_ids, written_ids
+from kesit_client.consent.gate import Gate
 from kesit_client.errors import SourceError
 from kesit_client.sources import Source
 from kesit_client.store import RUN_DAYS
@@ -36,10 +42,15 @@ class Rows(Protocol):
 
         Raises:
             SourceError: the source cannot be opened or lacks a column.
+            ConsentError: the consents cannot be read.
         """
 
     def codes(self, run: str) -> CodeArray:
-        """(customers, features) codes, as prepared for this run."""
+        """(customers, features) codes as prepared for this run, of those who count now.
+
+        Raises:
+            SourceError, ConsentError: as for `prepare`.
+        """
 
     def release(self, run: str) -> None:
         """The run is over: its rows may go."""
@@ -63,11 +74,15 @@ class ArrayRows:
 
 @dataclass(frozen=True)
 class CachedRows:
-    """Codes of a source, cached as a memory-mapped file in `folder`."""
+    """Codes of a source, cached as a memory-mapped file in `folder`.
+
+    With a `gate` only those rows are given out that have a ground at that moment.
+    """
 
     source: Source
     study: Study
     folder: Path
+    gate: Gate | None = None
 
     def prepare(self, run: str) -> None:
         if self._of_run(run).exists():
@@ -75,10 +90,13 @@ class CachedRows:
         current = self._current(run)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.gate is not None:
+                self._prepare_gated(self.gate, run)
+                return
             if not current.exists():
                 table = self.source.read(self._names, total=True)
                 with replacing(current) as file:
-                    np.save(file, encode(table, self.study, self.source.id_column))
+                    np.save(file, encode_with_ids(table, self.study, self.source.id_column)[0])
             with suppress(FileExistsError):
                 _link(current, self._of_run(run))
             os.utime(
@@ -93,13 +111,46 @@ class CachedRows:
 
     def codes(self, run: str) -> CodeArray:
         path = self._of_run(run)
-        if not path.exists():
+        if self.gate is not None:
+            _require(path, self.gate)
+        elif not path.exists():
             self.prepare(run)
         codes: CodeArray = np.load(path, mmap_mode="r")
-        return codes
+        if self.gate is None:
+            return codes
+        numbers = np.load(_numbers(path, self.gate))
+        if len(numbers) != len(codes):
+            raise ValueError("the rows of the run and their persons are not as many")
+        counted = self.gate.mask(run, numbers)
+        return codes if counted.all() else codes[counted]
 
     def release(self, run: str) -> None:
-        self._of_run(run).unlink(missing_ok=True)
+        path = self._of_run(run)
+        path.unlink(missing_ok=True)
+        for left in path.parent.glob(f"{path.stem}-*.npy"):
+            left.unlink(missing_ok=True)
+
+    def _prepare_gated(self, gate: Gate, run: str) -> None:
+        """Codes and persons of one reading, one process at a time: they must never be of two."""
+        with _alone(self.folder / ".lock"):
+            if self._of_run(run).exists():
+                return
+            current = self._current(run)
+            people = current.with_name(f"{current.stem}-people-{gate.store_id[:16]}.npy")
+            if not (current.exists() and people.exists()):
+                table = self.source.read(self._names, total=True)
+                codes, ids = encode_with_ids(table, self.study, self.source.id_column)
+                keys = b"".join(gate.pseudonyms(written_ids(ids)))
+                current.unlink(missing_ok=True)
+                with replacing(people, private=True) as file:
+                    np.save(file, np.frombuffer(keys, dtype=np.uint8).reshape(-1, 16))
+                with replacing(current) as file:
+                    np.save(file, codes)
+            with replacing(_numbers(self._of_run(run), gate), private=True) as file:
+                np.save(file, gate.enter(np.load(people)))
+            _link(current, self._of_run(run))
+            os.utime(self._of_run(run))
+            self._tidy(current)
 
     @property
     def _names(self) -> list[str]:
@@ -121,12 +172,35 @@ class CachedRows:
     def _tidy(self, current: Path) -> None:
         """Remove rows that no new run would use, and what runs and writers that died left."""
         for old in self.folder.glob(f"{self.study.hash[:16]}-rows-*.npy"):
-            if old != current:
+            if not old.stem.startswith(current.stem):
                 old.unlink(missing_ok=True)
         for left in (*self.folder.glob("*-run-*.npy"), *self.folder.glob(".*.part")):
             with suppress(FileNotFoundError):
                 if left.stat().st_mtime < time.time() - RUN_DAYS * 86_400:
                     left.unlink()
+
+
+def _numbers(path: Path, gate: Gate) -> Path:
+    """Where the persons of a run's rows are: their numbers mean something in one store alone."""
+    return path.with_name(f"{path.stem}-{gate.store_id[:16]}.npy")
+
+
+def _require(path: Path, gate: Gate) -> None:
+    """Refuse a run whose rows or persons are gone: read anew, later consents would enter it."""
+    if not (path.exists() and _numbers(path, gate).exists()):
+        raise SourceError(
+            f"{path.parent}: the rows with which the run began are gone, or the consent store is"
+            " another one.",
+            remedy="Restore them, or let the server start a new run.",
+        )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """The only one of all processes and threads, in its turn."""
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _link(source: Path, target: Path) -> None:

@@ -22,6 +22,16 @@ from kesit_privacy.study import Study
 def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
     """Codes of the customers, shape (customers, features of the study), C order.
 
+    See `encode_with_ids`.
+    """
+    return encode_with_ids(table, study, id_column)[0]
+
+
+def encode_with_ids(
+    table: pl.DataFrame, study: Study, id_column: str
+) -> tuple[CodeArray, pl.Series]:
+    """Codes of the customers, and their ids in the same order.
+
     Rows without an id belong to nobody who could consent, and are left out; `check` reports them.
     """
     ids = _ids(table[id_column]).alias(id_column)
@@ -33,7 +43,16 @@ def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
     codes = np.empty((len(customers), len(study.features)), dtype=np.int16)
     for index, feature in enumerate(study.features):
         codes[:, index] = _encode_column(feature, customers[feature.name])
-    return codes
+    return codes, customers[id_column]
+
+
+def written_ids(ids: pl.Series) -> list[str]:
+    """Ids as consent records write them: text, whole numbers without a point."""
+    if ids.dtype.is_float() and bool((ids == ids.round()).all()) and ids.is_finite().all():
+        ids = ids.cast(pl.Int64)
+    if ids.dtype == pl.Binary:
+        return ids.bin.encode("hex").to_list()
+    return ids.cast(pl.String).to_list()
 
 
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:

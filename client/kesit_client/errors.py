@@ -24,6 +24,14 @@ class StoreError(ClientError):
     """Books that cannot be opened or trusted."""
 
 
+class ConsentError(ClientError):
+    """Consent records, requests or their settings that cannot be used."""
+
+
+class ConsentStoreError(ConsentError):
+    """A consent store that cannot be opened, read or written."""
+
+
 class LinkError(ClientError):
     """A connection to the server that cannot work until somebody changes something."""
 

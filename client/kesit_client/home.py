@@ -12,6 +12,10 @@ attestations.toml  what people attest for the rules of data protection, if anyth
 studies/       approved copies, one TOML file each
 books.sqlite   the ledger (and its witness beside it)
 cache/         coded rows
+consent.toml   what consent records have in common, and where they are if not here
+consent.sqlite consents and other grounds, requests of persons
+consent-runs/  of each run, the moment of the consents in its latest sum
+attestations/  what the client signed about its runs
 node.json      the number by which the server knows the node
 """
 
@@ -22,6 +26,9 @@ import tomllib
 from pathlib import Path
 
 from kesit_client.cache import CachedRows
+from kesit_client.consent import attesting
+from kesit_client.consent.gate import Gate
+from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, SourceError
 from kesit_client.node import Node
 from kesit_client.policy import Policy
@@ -60,12 +67,31 @@ def open_node(home: Path, unlock: Unlock = from_environment) -> Node:
     """
     source = read_source(home / SOURCE)
     studies = [_read_study(path) for path in sorted((home / STUDIES).glob("*.toml"))]
+    policy = Policy.load(home / POLICY)
+    gates: dict[str, Gate] = {}
+
+    def rows(study: Study) -> CachedRows:
+        if policy.consent == "not-kept":
+            return CachedRows(source, study, home / CACHE)
+        gate = gates.setdefault(study.hash, Gate(home, study))
+        return CachedRows(source, study, home / CACHE, gate)
+
+    identity = Identity.load(home / IDENTITY, unlock)
+    store = Store.open(home / BOOKS)
+
+    def attest(run: str, study: Study) -> None:
+        if not attesting.place_of(home, run).exists():
+            attesting.attest(
+                home, run, study, identity=identity, books=store, consent=policy.consent
+            )
+
     return Node(
-        identity=Identity.load(home / IDENTITY, unlock),
-        policy=Policy.load(home / POLICY),
-        store=Store.open(home / BOOKS),
+        identity=identity,
+        policy=policy,
+        store=store,
         studies={study.hash: study for study in studies},
-        rows=lambda study: CachedRows(source, study, home / CACHE),
+        rows=rows,
+        attest=attest,
     )
 
 
@@ -122,7 +148,7 @@ def former_identities(home: Path) -> tuple[str, ...]:
 
 def last_changes(home: Path) -> tuple[int, ...]:
     """Times (ns) at which the owner's own files last changed; 0 for what is missing."""
-    files = [home / name for name in (IDENTITY, POLICY, SOURCE, STUDIES)]
+    files = [home / name for name in (IDENTITY, POLICY, SOURCE, STUDIES, CONSENT)]
     files += sorted((home / STUDIES).glob("*.toml"))
     return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
 

@@ -20,6 +20,8 @@ from cryptography import x509
 from kesit_client import approvals, pins, preflight
 from kesit_client.checklist import check_policy, check_window
 from kesit_client.coding import check as problems_of
+from kesit_client.consent import keeping
+from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, DataError, PolicyError
 from kesit_client.home import (
     BOOKS,
@@ -82,6 +84,7 @@ def inspect(
     found += _safely("pins", lambda: _pins(home))
     found += _safely("books", lambda: _books(home))
     found += _safely("data", lambda: _data(home))
+    found += consents(home)
     found += _safely("studies", lambda: _studies(home))
     if study_file is not None:
         study = load_study(study_file)
@@ -253,6 +256,48 @@ def _data(home: Path) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, "data", f"{rows:,} rows, all columns of the policy's features")
+
+
+def consents(home: Path) -> tuple[Finding, ...]:
+    """Look at the consent store alone.
+
+    Raises:
+        ClientError: this is no client's folder.
+    """
+    own_request(home)
+    return tuple(_safely("consent", lambda: _consents(home)))
+
+
+def _consents(home: Path) -> Iterator[Finding]:
+    policy = Policy.load(home / POLICY)
+    if policy.consent == "not-kept":
+        yield _warn(
+            "consent",
+            'The policy says consent = "not-kept": every row counts, whatever its ground.',
+            'Import the records, then set consent = "required" in policy.toml.',
+        )
+        return
+    with closing(ConsentStore.open(home, create=False)) as store:
+        found = keeping.stand(store, policy.purposes)
+    for item in found:
+        total = sum(item.counts.values())
+        detail = f"{item.purpose}: {item.eligible:,} of {total:,} persons count"
+        yield Finding(OK, "consent", detail)
+        if item.eligible == 0:
+            yield _warn("consent", f"{item.purpose}: nobody counts.", "Import consent records.")
+        if item.soon:
+            yield _warn(
+                "consent",
+                f"{item.purpose}: {item.soon:,} consents end within {keeping.SOON_DAYS} days.",
+                "Ask for them anew, if the purpose still holds.",
+            )
+        if item.needless:
+            yield _warn(
+                "consent",
+                f"{item.purpose}: {item.needless:,} persons gave a consent although another ground"
+                " is recorded.",
+                "Do not ask for a consent where another ground applies (2026/347).",
+            )
 
 
 def _studies(home: Path) -> Iterator[Finding]:

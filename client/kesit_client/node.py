@@ -17,7 +17,7 @@ import numpy as np
 
 from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
-from kesit_client.errors import SourceError
+from kesit_client.errors import ConsentError, SourceError
 from kesit_client.policy import Policy
 from kesit_client.store import Run, Store
 from kesit_privacy import canonical
@@ -49,6 +49,8 @@ class Node:
         noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says
             so under its signature, and real nodes refuse it.
         clock: Unix seconds; tests set it.
+        attest: signs what was done in a run, when it ends. If it fails, the owner's log says so,
+            and `kesit client attest` does it later; the server sees no difference.
     """
 
     identity: Identity
@@ -60,6 +62,7 @@ class Node:
     masked: bool = True
     simulated: bool = False
     clock: Callable[[], float] = time.time
+    attest: Callable[[str, Study], object] | None = None
     _secrets: dict[str, SharedSecrets] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,10 +102,20 @@ class Node:
             self._secrets.pop(ended.run, None)
             study = self.studies.get(ended.study)
             if study is not None:
+                if known is not None:
+                    self._attest(ended.run, study)
                 self.rows(study).release(ended.run)
             return b""
 
         return self._guard(request, finish)
+
+    def _attest(self, run: str, study: Study) -> None:
+        if self.attest is None:
+            return
+        try:
+            self.attest(run, study)
+        except Exception:  # an end must delete keys whatever else happens
+            LOG.exception("the run %s could not be attested", run[:16])
 
     def _guard(self, request: bytes, handler: Callable[[], bytes]) -> bytes:
         try:
@@ -116,7 +129,7 @@ class Node:
             return reply(handler())
         except Refusal as error:
             code, cause = error.code, str(error)
-        except SourceError as error:
+        except (SourceError, ConsentError) as error:
             code, cause = RefusalCode.UNAVAILABLE, str(error)
         except ProtocolError as error:
             code, cause = RefusalCode.BAD_REQUEST, str(error)

@@ -120,6 +120,8 @@ class Policy:
         bundles: the Flower bundles (SHA-256) of whose runs the node takes messages; by default the
             one of its own installation. What a bundle holds is never run.
         window: when the node answers.
+        consent: "required" if a row counts only with a ground in the consent store; "not-kept" if
+            the owner keeps no such store, and sees to it in another way.
     """
 
     purposes: tuple[Name, ...]
@@ -137,6 +139,7 @@ class Policy:
     max_roster: Annotated[int, Field(ge=2)] | None = None
     bundles: tuple[Key, ...] | None = None
     window: Window | None = None
+    consent: Literal["required", "not-kept"] = "not-kept"
 
     @classmethod
     def load(cls, path: Path) -> Policy:

@@ -43,13 +43,7 @@ def sign_file(path: Path, identity: Identity, now: float | None = None) -> bytes
     sha256, size = _digest(path)
     moment = int(time.time() if now is None else now)
     payload = canonical.encode({"sha256": sha256, "size": size, "signed_at": moment})
-    signature = bytes.fromhex(identity.sign(pre_authentication(PAYLOAD_TYPE, payload)))
-    envelope = {
-        "payload": _base64(payload),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": identity.public, "sig": _base64(signature)}],
-    }
-    return json.dumps(envelope, indent=1).encode() + b"\n"
+    return sign(PAYLOAD_TYPE, payload, identity)
 
 
 def verify_file(path: Path, signature: Path, expected: str) -> Signed:
@@ -73,6 +67,35 @@ def verify_file(path: Path, signature: Path, expected: str) -> Signed:
     return signed
 
 
+def sign(payload_type: str, payload: bytes, identity: Identity) -> bytes:
+    """The envelope (JSON) of a signature over a statement of some type."""
+    signature = bytes.fromhex(identity.sign(pre_authentication(payload_type, payload)))
+    envelope = {
+        "payload": _base64(payload),
+        "payloadType": payload_type,
+        "signatures": [{"keyid": identity.public, "sig": _base64(signature)}],
+    }
+    return json.dumps(envelope, indent=1).encode() + b"\n"
+
+
+def open_envelope(data: bytes, payload_type: str) -> tuple[str, bytes]:
+    """Signer (64 hex digits) and payload of an envelope with one signature that holds.
+
+    Raises:
+        ValueError, TypeError, KeyError, RecursionError: malformed, of another type, or not signed.
+    """
+    envelope = table(json.loads(data), "payload", "payloadType", "signatures")
+    if envelope["payloadType"] != payload_type or len(envelope["signatures"]) != 1:
+        raise ValueError("another kind of statement, or not one signature")
+    entry = table(envelope["signatures"][0], "keyid", "sig")
+    payload = _decoded(envelope["payload"])
+    signer = hexadecimal(entry["keyid"], 32)
+    signature = _decoded(entry["sig"]).hex()
+    if not verify(signer, pre_authentication(payload_type, payload), signature):
+        raise ValueError("a signature that does not hold")
+    return signer, payload
+
+
 def pre_authentication(payload_type: str, payload: bytes) -> bytes:
     """DSSE's PAE: the bytes that are signed."""
     kind = payload_type.encode()
@@ -81,15 +104,7 @@ def pre_authentication(payload_type: str, payload: bytes) -> bytes:
 
 def _opened(data: bytes, place: Path) -> Signed:
     try:
-        envelope = table(json.loads(data), "payload", "payloadType", "signatures")
-        if envelope["payloadType"] != PAYLOAD_TYPE or len(envelope["signatures"]) != 1:
-            raise ValueError("another kind of statement, or not one signature")
-        entry = table(envelope["signatures"][0], "keyid", "sig")
-        payload = _decoded(envelope["payload"])
-        signer = hexadecimal(entry["keyid"], 32)
-        signature = _decoded(entry["sig"]).hex()
-        if not verify(signer, pre_authentication(PAYLOAD_TYPE, payload), signature):
-            raise ValueError("a signature that does not hold")
+        signer, payload = open_envelope(data, PAYLOAD_TYPE)
         fields = table(canonical.decode(payload), "sha256", "size", "signed_at")
         return Signed(
             signer,

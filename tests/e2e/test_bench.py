@@ -13,7 +13,7 @@ from clikit import Kesit
 from kesit_cli import bench, exits
 from kesit_privacy.errors import BudgetError
 from kesit_simulations import benchmarks
-from kesit_simulations.benchmarks import choice, engines, federation, quality, step, sweep
+from kesit_simulations.benchmarks import choice, consent, engines, federation, quality, step, sweep
 from kesit_simulations.benchmarks.report import Report
 from kesit_simulations.errors import SimulationError
 
@@ -56,6 +56,13 @@ def test_a_sweep_is_measured_to_its_end() -> None:
     report = sweep.measure(sweep.Size(2), silent)
     assert report.values["studies"] == 2
     assert report.values["seconds"] > 0
+
+
+def test_consents_are_imported_and_filtered() -> None:
+    report = consent.measure(consent.Size(500, 3), silent)
+    assert "filter before a sum (median of 3)" in titles(report)
+    assert len(report.values["filters"]) == 3
+    assert set(report.values["imports"]) == {"c.csv", "c.parquet"}
 
 
 def test_choice_counts_hits_beside_plain_indices() -> None:

@@ -37,6 +37,7 @@ FULL: dict[str, Any] = {
     "max_epsilon": 2.0,
     "max_roster": 40,
     "bundles": [A],
+    "consent": "required",
     "window": {"hours": "08:00-18:00", "days": ["mon", "fri"], "time_zone": "Europe/Istanbul"},
 }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kesit_simulations.benchmarks import (
     choice,
+    consent,
     deployment,
     engines,
     federation,
@@ -37,6 +38,7 @@ PARTS: dict[str, Part] = {
     "choice": Part("how often the number of segments is found", choice.run),
     "deployment": Part("a study over real processes beside Flower's own", deployment.run),
     "sweep": Part("how long 1,000 small studies take", sweep.run),
+    "consent": Part("a million consents: import, and the filter before a sum", consent.run),
 }
 """In the order in which they run."""
 

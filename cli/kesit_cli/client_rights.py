@@ -1,0 +1,295 @@
+"""`kesit client rights`, `exports`, `dispose`: what people ask for, and by when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from kesit_cli import show
+from kesit_cli.client_consent import opened, write_private
+from kesit_cli.keys import Home
+
+if TYPE_CHECKING:
+    from kesit_client.rights.requests import Request
+
+rights = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+exports = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Number = Annotated[int, typer.Argument(metavar="NUMBER", hidden=True)]
+LANGUAGES = ("tr", "en")
+
+
+@rights.callback()
+def _rights() -> None:
+    """Requests of persons and incidents, and their deadlines."""
+
+
+@exports.callback()
+def _exports() -> None:
+    """Who received whose data, and who must still be told of a change."""
+
+
+@rights.command(name="open")
+def open_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", hidden=True)],
+    home: Home,
+    person: Annotated[str | None, typer.Option(metavar="ID", help="Who asks.")] = None,
+    purpose: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What an objection is about.")
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A note for yourself.")] = "",
+) -> None:
+    """Open a request or an incident of a KIND; its clock runs from now.
+
+    \b
+    Kinds:
+      access, rectification, erasure, objection   of a person; 30 days
+      breach                                      72 hours
+      transfer-notification                       5 business days
+      iys-transfer                                3 business days
+
+    \b
+    Examples:
+      kesit client rights open objection --person 4711 --purpose customer-segmentation --home ankara
+      kesit client rights open breach --note "laptop" --home ankara
+    """
+    from kesit_client.consent.keeping import person_id
+    from kesit_client.rights import requests
+
+    who = None if person is None else person_id(person)
+    with opened(home, create=True) as store:
+        made = requests.open_request(store, kind, who, note=note, purposes=purpose or ())
+    _tell([made])
+
+
+@rights.command(name="list")
+def list_(
+    home: Home,
+    every: Annotated[bool, typer.Option("--all", help="Those that are closed, too.")] = False,
+) -> None:
+    """List requests and incidents, the one that is due first at the top.
+
+    \b
+    Example:
+      kesit client rights list --home ankara
+    """
+    from kesit_client.rights import requests
+
+    with opened(home) as store:
+        _tell(requests.requests(store, only_open=not every))
+
+
+@rights.command()
+def close(
+    number: Number,
+    home: Home,
+    outcome: Annotated[str, typer.Option(metavar="WORD", help="done or rejected.")] = "done",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="A note for yourself.")] = "",
+) -> None:
+    """Close the request NUMBER, and do what it asks for.
+
+    An erasure erases; with a rectification it makes a notice to every recipient of the person's
+    data. An objection ends: the person's segment code may be used again.
+
+    \b
+    Examples:
+      kesit client rights close 3 --home ankara
+      kesit client rights close 4 --outcome rejected --note "not our customer" --home ankara
+    """
+    from kesit_client.rights import requests
+
+    with opened(home) as store:
+        _tell([requests.close_request(store, number, outcome, note=note)])
+
+
+@rights.command()
+def due(
+    home: Home,
+    days: Annotated[int, typer.Option(metavar="N", help="Due within so many days.")] = 7,
+) -> None:
+    """List what is late or due soon, notices that recipients have not acknowledged included.
+
+    \b
+    Example:
+      kesit client rights due --days 3 --home ankara
+    """
+    from kesit_client.consent.events import now_us
+    from kesit_client.rights import disposal, requests
+    from kesit_client.rights import exports as register
+
+    now = now_us()
+    with opened(home) as store:
+        soon = now + days * 86_400_000_000
+        found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
+        waiting = register.notices(store, only_open=True)
+        overdue = disposal.overdue(store, now)
+    _tell(found)
+    screen = show.console()
+    for notice in waiting:
+        screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+    if overdue:
+        screen.print("disposal: the last one is more than six months ago; kesit client dispose")
+
+
+@rights.command()
+def report(
+    person: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
+    home: Home,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it here as JSON (.json) or text.")
+    ] = None,
+    language: Annotated[str, typer.Option(metavar="CODE", help="Of the text: tr or en.")] = "tr",
+) -> None:
+    """Tell the person ID what is kept about it, who received it, and where it was counted.
+
+    \b
+    Examples:
+      kesit client rights report 4711 --home ankara
+      kesit client rights report 4711 --out 4711.json --home ankara
+    """
+    from kesit_client.consent.keeping import person_id
+    from kesit_client.rights import access
+
+    if language not in LANGUAGES:
+        raise click.UsageError(f"--language is {' or '.join(LANGUAGES)}.")
+    with opened(home) as store:
+        found = access.access_report(store, person_id(person))
+    if out is None:
+        typer.echo(access.as_text(found, language), nl=False)
+        return
+    is_json = out.suffix.lower() == ".json"
+    text = access.as_json(found) if is_json else access.as_text(found, language).encode()
+    write_private(out, text)
+    show.print_facts(show.console(), [("Report", str(out))])
+
+
+@exports.command()
+def add(
+    recipient: Annotated[str, typer.Argument(metavar="RECIPIENT", hidden=True)],
+    home: Home,
+    ids: Annotated[Path, typer.Option(metavar="FILE", help="The persons' ids, one a line.")],
+    what: Annotated[str, typer.Option(metavar="TEXT", help="What the recipient got.")] = "data",
+) -> None:
+    """Note that RECIPIENT got data of the persons whose ids stand in a file.
+
+    \b
+    Example:
+      kesit client exports add "Call centre" --ids ids.txt --what "segment codes" --home ankara
+    """
+    from kesit_client.consent.keeping import person_id
+    from kesit_client.errors import ConsentError
+    from kesit_client.rights import exports as register
+
+    try:
+        lines = ids.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
+    people = [person_id(line) for line in lines if line.strip()]
+    with opened(home, create=True) as store:
+        made = register.record_export(store, recipient, what, people)
+    facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
+    show.print_facts(show.console(), facts)
+
+
+@exports.command(name="list")
+def list_exports(home: Home) -> None:
+    """List exports, and what their recipients must still do.
+
+    \b
+    Example:
+      kesit client exports list --home ankara
+    """
+    from kesit_client.consent.events import show_time
+    from kesit_client.rights import exports as register
+
+    with opened(home) as store:
+        found, waiting = register.list_exports(store), register.notices(store)
+    table = show.new_table("export", "time", "recipient", "what", "persons", right=(0, 4))
+    for item in found:
+        row = (str(item.id), show_time(item.exported_at), item.recipient, item.what)
+        table.add_row(*row, f"{item.persons:,}")
+    screen = show.console()
+    show.put(screen, table)
+    screen.print()
+    table = show.new_table("notice", "export", "recipient", "must do", "acknowledged", right=(0, 1))
+    for notice in waiting:
+        done = "no" if notice.acknowledged_at is None else show_time(notice.acknowledged_at)
+        table.add_row(str(notice.id), str(notice.export), notice.recipient, notice.kind, done)
+    show.put(screen, table)
+
+
+@exports.command()
+def acknowledge(number: Number, home: Home) -> None:
+    """Note that the recipient did what the notice NUMBER asks for.
+
+    \b
+    Example:
+      kesit client exports acknowledge 2 --home ankara
+    """
+    from kesit_client.rights import exports as register
+
+    with opened(home) as store:
+        register.acknowledge(store, number)
+    show.print_facts(show.console(), [("Acknowledged", str(number))])
+
+
+def dispose(
+    home: Home,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it, and note that it was.")] = False,
+    delete_note: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Delete this run's note, after its three years."),
+    ] = None,
+) -> None:
+    """Remove the records of persons for whom the retention period has ended.
+
+    Without --yes it only says how many there are. Each run is noted; the note names nobody.
+
+    \b
+    Examples:
+      kesit client dispose --home ankara
+      kesit client dispose --yes --home ankara
+    """
+    from kesit_client.consent.events import show_time
+    from kesit_client.consent.settings import ConsentSettings
+    from kesit_client.rights import disposal
+
+    years = ConsentSettings.load(home).retention_years
+    with opened(home) as store:
+        if delete_note is not None:
+            disposal.delete_note(store, delete_note)
+            show.print_facts(show.console(), [("Deleted", f"the note {delete_note}")])
+            return
+        if yes:
+            done = disposal.dispose(store, years)
+            until = show_time(done.keep_until)
+            facts = [
+                ("Disposed", f"{done.persons:,} persons, {done.events:,} events"),
+                ("Note", f"{done.id}, kept until {until}"),
+            ]
+        else:
+            facts = [("To dispose", f"{len(disposal.ended(store, years)):,} persons; with --yes")]
+    show.print_facts(show.console(), facts)
+
+
+def _tell(found: Sequence[Request]) -> None:
+    from kesit_client.consent.events import now_us, show_time
+
+    now = now_us()
+    table = show.new_table("no", "kind", "person", "opened", "due", "state", "note", right=(0,))
+    for item in found:
+        state = item.outcome or "open"
+        table.add_row(
+            str(item.id),
+            item.kind,
+            item.principal or "",
+            show_time(item.opened_at),
+            show_time(item.due_at),
+            f"{state}, late" if item.late(now) else state,
+            item.note,
+        )
+    show.put(show.console(), table)

@@ -1,0 +1,168 @@
+"""What an owner does with the consent store: look, withdraw for a person, check."""
+
+from __future__ import annotations
+
+import secrets
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from kesit_client.consent import frames, standing
+from kesit_client.consent.events import ISTANBUL, SECOND, Event, from_us, now_us
+from kesit_client.consent.state import ConsentState, state
+from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
+from kesit_client.errors import ConsentError
+
+SOON_DAYS: Final = 30
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many persons stand how towards one purpose.
+
+    Attributes:
+        soon: who counts now and will not in `SOON_DAYS` days, if nothing happens.
+        needless: persons with a consent although another ground is recorded for the purpose.
+    """
+
+    purpose: str
+    basis: str
+    counts: dict[Reason, int]
+    soon: int
+    needless: int
+
+    @property
+    def eligible(self) -> int:
+        """Who would count now."""
+        return self.counts.get(Reason.GIVEN, 0)
+
+
+def person_id(text: str) -> str:
+    """An id as the store has it: NFC, no space around it."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def stand(
+    store: ConsentStore, purposes: Iterable[str], basis: str = CONSENT, now: int | None = None
+) -> list[Standing]:
+    """How everybody stands towards each purpose.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    moment = now_us() if now is None else now
+    found = []
+    for purpose in purposes:
+        with store.reading() as connection:
+            events = standing.read(connection, purpose, basis)
+        table = standing.decide(events, moment, basis)
+        later = standing.decide(events, moment + SOON_DAYS * 86_400 * SECOND, basis)
+        counted = {Reason(reason): n for reason, n in table.group_by("reason").len().rows()}
+        given = table.filter(pl.col("reason") == Reason.GIVEN.value)
+        still = later.filter(pl.col("reason") == Reason.GIVEN.value)
+        soon = len(given.join(still, on="person", how="anti"))
+        grants = events.filter(
+            pl.col("own") & pl.col("type").is_in([kind.value for kind in GRANTS])
+        )
+        kinds = grants.group_by("person").agg(pl.col("wanted").n_unique().alias("n"))
+        needless = len(kinds.filter(pl.col("n") > 1)) if basis == CONSENT else 0
+        found.append(Standing(purpose, basis, dict(sorted(counted.items())), soon, needless))
+    return found
+
+
+def history(store: ConsentStore, principal: str) -> list[Event]:
+    """All events of one person, oldest first.
+
+    Raises:
+        ConsentError: the person is unknown.
+    """
+    events = frames.events_of(_known(store, principal))
+    return [event for event in events if event.type is not EventType.ERASED]
+
+
+def states(
+    store: ConsentStore, principal: str, purposes: Iterable[str], now: int | None = None
+) -> dict[str, ConsentState]:
+    """How one person stands towards each purpose.
+
+    Raises:
+        ConsentError: the person is unknown.
+    """
+    events, moment = history(store, principal), now_us() if now is None else now
+    return {purpose: state(events, moment, purpose=purpose) for purpose in purposes}
+
+
+def withdraw(
+    store: ConsentStore,
+    principal: str,
+    purposes: Sequence[str] | None = None,
+    *,
+    channel: str = "client",
+    now: int | None = None,
+) -> tuple[str, ...]:
+    """Record that a person takes its consents back, from now on; for which purposes.
+
+    Args:
+        purposes: None for all for which the person ever gave one.
+
+    Raises:
+        ConsentError: the person is unknown, or gave nothing for such a purpose.
+        ConsentStoreError: the store refuses; nothing was recorded.
+    """
+    events = history(store, principal)
+    given = dict.fromkeys(event.purpose for event in events if event.grants)
+    wanted = tuple(given) if purposes is None else tuple(purposes)
+    strange = [purpose for purpose in wanted if purpose not in given]
+    if strange or not wanted:
+        raise ConsentError(
+            f"This person gave nothing for {', '.join(strange) or 'any purpose'}.",
+            remedy="`kesit client consent history ID` shows what was given.",
+        )
+    # A grant may be ahead of this clock by the skew that imports allow; the withdrawal still wins.
+    last = max(event.time for event in events if event.grants)
+    moment = max(now_us() if now is None else now, last)
+    add(store, [_withdrawal(principal, purpose, moment, channel) for purpose in wanted])
+    return wanted
+
+
+def add(store: ConsentStore, events: Sequence[Event]) -> None:
+    """Record events that were not read from a file.
+
+    Raises:
+        ConsentStoreError: the store refuses; nothing was recorded.
+    """
+    with store.writing() as connection:
+        store.append(connection, frames.frame_of(events), {"": "{}"})
+
+
+def local_offset(moment: int) -> int:
+    """Seconds east of UTC on the clocks of Istanbul."""
+    offset = from_us(moment).astimezone(ISTANBUL).utcoffset()
+    assert offset is not None
+    return int(offset.total_seconds())
+
+
+def _known(store: ConsentStore, principal: str) -> pl.DataFrame:
+    found = store.events(principal)
+    if found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
+        raise ConsentError(
+            f"No record speaks of {principal!r}.",
+            remedy="Check the id; its data may have been erased.",
+        )
+    return found.with_columns(principal=pl.lit(principal))
+
+
+def _withdrawal(principal: str, purpose: str, moment: int, channel: str) -> Event:
+    return Event(
+        f"withdrawal-{secrets.token_hex(8)}",
+        principal,
+        purpose,
+        EventType.WITHDRAWN,
+        moment,
+        local_offset(moment),
+        channel=channel,
+    )

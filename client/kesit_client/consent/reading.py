@@ -1,0 +1,145 @@
+"""Files of consent records as one table of text: CSV, Parquet, JSON-LD.
+
+What is wrong with a single row is left for `records` to say; what is wrong with the file as a whole
+(too large, another format, no header) is said here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from kesit_client.consent.jsonld import read_records
+from kesit_client.consent.terms import EVENT_FIELDS, TERMS
+from kesit_client.errors import ConsentError
+
+LINE: Final = "line"
+NEEDED: Final = ("record_id", "pii_principal_id", "purpose", "event_type", "event_time")
+_TURKISH_1254: Final = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
+"""Ğ İ Ş ğ ı ş in Windows-1254."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Rows of a file.
+
+    Attributes:
+        rows: `line`, and the known columns that the file has: text, or what Parquet holds.
+        encoding: why its bytes are not UTF-8, or "".
+        ignored: columns that are not read.
+    """
+
+    rows: pl.DataFrame
+    encoding: str
+    ignored: tuple[str, ...]
+
+
+def read_file(path: Path, max_mb: float) -> RawTable:
+    """The rows of a `.csv`, `.tsv`, `.parquet` or `.jsonld` file.
+
+    Raises:
+        ConsentError: unreadable, too large, of another format, or without a needed column.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ConsentError(
+            f"{path}: cannot be read ({error.strerror}).", remedy="Check the path."
+        ) from error
+    if size > max_mb * (1 << 20):
+        raise ConsentError(
+            f"{path}: has {size / (1 << 20):,.1f} MiB; at most {max_mb:g} are read.",
+            remedy="Split the file, or raise max_file_mb in consent.toml.",
+        )
+    suffix, encoding = path.suffix.lower(), ""
+    try:
+        if suffix == ".parquet":
+            rows = pl.read_parquet(path, glob=False).with_row_index(LINE, offset=1)
+        elif suffix in (".csv", ".tsv", ".txt"):
+            data = path.read_bytes()
+            encoding = not_utf8(data)
+            rows = _csv(data, "\t" if suffix == ".tsv" else None)
+        elif suffix in (".jsonld", ".json"):
+            rows = _table(read_records(path)).with_row_index(LINE, offset=1)
+        else:
+            raise ConsentError(
+                f"{path}: has an unknown format.", remedy="Use .csv, .tsv, .parquet or .jsonld."
+            )
+    except (OSError, pl.exceptions.PolarsError, csv.Error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConsentError(
+            f"{path}: cannot be read ({reason}).", remedy="Check the permissions and the format."
+        ) from error
+    return _known(rows, encoding, path)
+
+
+def not_utf8(data: bytes) -> str:
+    """Why bytes are not UTF-8, naming Windows-1254 if its Turkish letters are there; else ""."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        odd = {byte for byte in data if byte >= 0x80}
+        turkish = _TURKISH_1254 & odd
+        name = "Windows-1254 (Turkish)" if turkish else "another encoding than UTF-8"
+        return f"its bytes are {name}, first in line {line}"
+    return ""
+
+
+def _csv(data: bytes, separator: str | None) -> pl.DataFrame:
+    header = data.split(b"\n", 1)[0].decode("utf-8", "replace").removeprefix("\ufeff")
+    if separator is None:
+        separator = ";" if ";" in header and "," not in header else ","
+    try:
+        rows = pl.read_csv(data, infer_schema=False, separator=separator, encoding="utf8-lossy")
+    except pl.exceptions.ComputeError:  # a row with too many fields: slower, but it is named
+        return _ragged(data, separator)
+    return rows.with_columns(_lines(rows, data))
+
+
+def _lines(rows: pl.DataFrame, data: bytes) -> pl.Series:
+    """The line at which each row begins; quoted fields may hold line breaks."""
+    lines = pl.Series(LINE, range(2, len(rows) + 2), dtype=pl.UInt32)
+    if data.count(b"\n") <= len(rows) + 1:
+        return lines
+    breaks = rows.select(pl.sum_horizontal(pl.all().str.count_matches("\n").fill_null(0)))
+    return (lines + breaks.to_series().cum_sum().shift(1, fill_value=0)).alias(LINE)
+
+
+def _ragged(data: bytes, separator: str) -> pl.DataFrame:
+    """Row by row: one that has more fields than the header keeps none of them."""
+    reader = csv.reader(
+        io.StringIO(data.decode("utf-8", "replace").removeprefix("\ufeff"), newline=""),
+        delimiter=separator,
+    )
+    header, found, start = next(reader, []), [], 2
+    for row in reader:
+        if row:
+            short = row if len(row) <= len(header) else []
+            found.append({LINE: str(start), **dict(zip(header, short, strict=False))})
+        start = reader.line_num + 1
+    schema = {LINE: pl.String, **dict.fromkeys(header, pl.String)}
+    return pl.DataFrame(found, schema=schema).with_columns(pl.col(LINE).cast(pl.UInt32))
+
+
+def _table(records: list[dict[str, str | None]]) -> pl.DataFrame:
+    names = dict.fromkeys(name for record in records for name in record)
+    schema = dict.fromkeys([*NEEDED, *names], pl.String)
+    return pl.DataFrame(records, schema=schema)
+
+
+def _known(rows: pl.DataFrame, encoding: str, path: Path) -> RawTable:
+    known = [name for name in (*EVENT_FIELDS, *TERMS) if name in rows.columns]
+    lacking = [name for name in NEEDED if name not in known]
+    if lacking:
+        raise ConsentError(
+            f"{path}: has no column {', '.join(lacking)}.",
+            remedy="Name the columns as docs/reference/consent.md does.",
+        )
+    ignored = tuple(sorted(set(rows.columns) - {*known, LINE}))
+    return RawTable(rows.select(LINE, *known), encoding, ignored)

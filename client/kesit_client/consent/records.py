@@ -1,0 +1,303 @@
+"""From a file's rows to events: what is wrong with a row is said with its reason, and only there.
+
+Whole columns are examined at a time. Of several reasons against one row the first of the list is
+given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from kesit_client.consent import columns, frames
+from kesit_client.consent.events import SECOND
+from kesit_client.consent.reading import LINE, NEEDED, RawTable
+from kesit_client.consent.terms import (
+    BASES,
+    CONSENT,
+    DPV_BASIS,
+    DPV_STATUS,
+    EVENT_FIELDS,
+    GRANTS,
+    NEEDED_TERMS,
+    TERMS,
+    TYPE_OF_WORD,
+    EventType,
+)
+from kesit_privacy import canonical
+
+SKEW_SECONDS: Final = 300
+"""A record may be so much ahead of this machine's clock."""
+LONGEST: Final = 4000
+_CONTROL: Final = r"[\x00-\x1f\x7f]"
+_MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
+"""ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
+_TIMES: Final = {"event_time": "time", "notice_shown_at": "notice_at", "iys_checked_at": "iys_at"}
+_FLAGS: Final = (
+    "profiling_consent",
+    "automated_decision_objection",
+    "minor",
+    "special_categories",
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the store and the settings say, beside the file.
+
+    Attributes:
+        now: µs. purposes: for which records may be kept. defaults: values of shared fields.
+        actions: `event_id`, `known_purpose` of grants in the store.
+        grants: `principal`, `purpose`, `known_grant` (µs of the earliest) in the store.
+        erased: `principal`, `erased_at` (µs).
+    """
+
+    now: int
+    purposes: Iterable[str]
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    actions: pl.DataFrame | None = None
+    grants: pl.DataFrame | None = None
+    erased: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """`events` in the columns of `frames.SCHEMA`; `terms` by hash; `refused`: line, id, reason."""
+
+    events: pl.DataFrame
+    terms: dict[str, str]
+    refused: pl.DataFrame
+
+
+def examine(raw: RawTable, known: Known) -> Examined:
+    """Every row of a file as an event, or as a refusal with its reason."""
+    rows = _with_store(_typed(raw.rows, known.defaults), known)
+    reasons = [pl.when(test).then(pl.lit(why)) for test, why in _tests(raw, known)]
+    rows = rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(None, dtype=pl.String)))
+    refused = rows.filter(pl.col("reason").is_not_null()).select(LINE, "record_id", "reason")
+    good = rows.filter(pl.col("reason").is_null())
+    good, terms = _with_terms(good)
+    return Examined(_events(good), terms, refused)
+
+
+def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
+    """All columns, as text; beside them times, flags and codes as values."""
+    empty = pl.Series([None] * len(raw), dtype=pl.String)
+    names = (*EVENT_FIELDS, *TERMS)
+    given = {name: raw[name] if name in raw.columns else empty for name in names}
+    plain = {name: columns.text(column) for name, column in given.items()}
+    plain |= {
+        name: plain[name].fill_null(value) for name, value in defaults.items() if name in plain
+    }
+    table = {LINE: raw[LINE], **{name: column.alias(name) for name, column in plain.items()}}
+    for name, short in _TIMES.items():
+        moment, offset = columns.times(given[name])
+        table |= {short: moment.alias(short), f"{short}_offset": offset.alias(f"{short}_offset")}
+    for name in _FLAGS:
+        table[f"{name}_flag"] = columns.flags(given[name])
+    words = {word: kind.value for word, kind in TYPE_OF_WORD.items()}
+    words |= {term.lower(): kind.value for kind, term in DPV_STATUS.items()}
+    table["type"] = (
+        plain["event_type"]
+        .str.to_lowercase()
+        .replace_strict(words, default=None, return_dtype=pl.Int64)
+    )
+    bases = {name: name for name in BASES} | {term: name for name, term in DPV_BASIS.items()}
+    table["basis"] = (
+        plain["lawful_basis"]
+        .fill_null(CONSENT)
+        .replace_strict(bases, default=None, return_dtype=pl.String)
+    )
+    table["adult_from"] = columns.adult_from(plain["birth_date"], table["minor_flag"])
+    table["valid_until"] = columns.ends(
+        table["time"], table["time_offset"], plain["validity_duration"]
+    )
+    return pl.DataFrame(table)
+
+
+def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
+    """The rows beside what is known of their action, their earliest grant and their person."""
+    grant = pl.col("type").is_in([kind.value for kind in GRANTS])
+    given = rows.filter(grant)
+    bundles = given.group_by("event_id").agg(purposes=pl.col("purpose").n_unique())
+    first = given.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
+    rows = rows.with_columns(grant=grant).join(
+        bundles.filter((pl.col("purposes") > 1) & pl.col("event_id").is_not_null()),
+        on="event_id",
+        how="left",
+        maintain_order="left",
+    )
+    rows = rows.join(first, on=["pii_principal_id", "purpose"], how="left", maintain_order="left")
+    for part, keys, value in (
+        (known.actions, {"event_id": "event_id"}, "known_purpose"),
+        (known.grants, {"pii_principal_id": "principal", "purpose": "purpose"}, "known_grant"),
+        (known.erased, {"pii_principal_id": "principal"}, "erased_at"),
+    ):
+        if part is None or part.is_empty():
+            kind = pl.String if value == "known_purpose" else pl.Int64
+            rows = rows.with_columns(pl.lit(None, dtype=kind).alias(value))
+        else:
+            rows = rows.join(
+                part,
+                left_on=list(keys),
+                right_on=list(keys.values()),
+                how="left",
+                maintain_order="left",
+            )
+    return rows
+
+
+def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
+    """(what is wrong, why it is) in the order in which they are said."""
+    col = pl.col
+    everything = pl.concat_str(
+        [col(name).fill_null("") for name in (*EVENT_FIELDS, *TERMS)], separator="\n"
+    )
+    consent = col("grant") & (col("basis") == CONSENT)
+    broken = raw.encoding or "its text holds the sign for lost characters"
+    stated = [(name, col(short).is_null()) for name, short in _TIMES.items()]
+    return [
+        (
+            everything.str.contains("\ufffd", literal=True),
+            f"not UTF-8: {broken}; save the file as UTF-8",
+        ),
+        (
+            everything.str.contains(_MOJIBAKE),
+            "Turkish letters were read in the wrong encoding (UTF-8 taken for Windows-1254)",
+        ),
+        (
+            pl.any_horizontal(
+                col(name).str.contains(_CONTROL) | (col(name).str.len_chars() > LONGEST)
+                for name in (*EVENT_FIELDS, *TERMS)
+            ),
+            f"a field holds control characters, or more than {LONGEST} characters",
+        ),
+        *((col(name).is_null(), f"{name} is missing") for name in NEEDED),
+        (col("type").is_null(), "unknown event_type"),
+        (
+            ~col("purpose").is_in(list(known.purposes)),
+            "unknown purpose: neither policy.toml nor consent.toml names it",
+        ),
+        (col("basis").is_null(), "unknown lawful_basis"),
+        *(
+            (wrong & col(name).is_not_null(), f"{name} is no ISO 8601 time with a UTC offset")
+            for name, wrong in stated
+        ),
+        (
+            col("time") > known.now + SKEW_SECONDS * SECOND,
+            "event_time is in the future",
+        ),
+        *(
+            (
+                col(name).is_not_null() & col(f"{name}_flag").is_null(),
+                f"{name} is neither true nor false",
+            )
+            for name in _FLAGS
+        ),
+        (
+            col("birth_date").is_not_null() & col("adult_from").is_null(),
+            "birth_date is no date (YYYY-MM-DD)",
+        ),
+        (col("valid_until").is_null(), "validity_duration is no ISO 8601 duration (P2Y)"),
+        *(
+            (
+                col(name).is_not_null() & ~col(name).str.contains("^[0-9a-f]{64}$"),
+                f"{name} is no SHA-256 (64 hex digits)",
+            )
+            for name in ("notice_hash", "consent_text_hash")
+        ),
+        *(
+            (
+                col("grant") & col(name).is_null(),
+                f"{name} is missing (in the row and in consent.toml)",
+            )
+            for name in NEEDED_TERMS
+        ),
+        *(
+            (consent & col(name).is_null(), f"{name} is missing: a consent needs it")
+            for name in ("event_id", "notice_hash", "consent_text_hash")
+        ),
+        (
+            col("notice_hash") == col("consent_text_hash"),
+            "the notice and the consent are one text (Principle Decision 2026/347)",
+        ),
+        (
+            consent & (col("notice_at") >= col("time")),
+            "the notice was not shown before the consent",
+        ),
+        (
+            col("grant")
+            & (col("purposes").is_not_null() | (col("known_purpose") != col("purpose"))),
+            "one action (event_id) for two purposes (Principle Decision 2025/1072)",
+        ),
+        (
+            (col("type") == EventType.WITHDRAWN.value)
+            & (col("time") < pl.min_horizontal("first", "known_grant")),
+            "the withdrawal is dated before the consent",
+        ),
+        (
+            (col("type") == EventType.IYS_STATUS.value)
+            & pl.any_horizontal(
+                col(name).is_null() for name in ("iys_channel", "iys_status", "iys_checked_at")
+            ),
+            "iys_channel, iys_status or iys_checked_at is missing",
+        ),
+        (col("type") == EventType.ERASED.value, "an erasure is not imported: use `rights`"),
+        (
+            col("erased_at").is_not_null() & (col("time") <= col("erased_at")),
+            "this person's data were erased after that",
+        ),
+    ]
+
+
+def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The rows with the hash of their shared fields, and the fields by hash, as JSON."""
+    if rows.is_empty():
+        return rows.with_columns(terms=pl.lit("")), {}
+    varying = [name for name in TERMS if not rows[name].eq_missing(rows[name][0]).all()]
+    distinct = rows.select(TERMS).unique(subset=varying) if varying else rows.select(TERMS).head(1)
+    texts = [_json(row) for row in distinct.to_dicts()]
+    hashes = [canonical.digest(text.encode()).hex()[:32] for text in texts]
+    named = distinct.with_columns(terms=pl.Series(hashes))
+    if not varying:
+        rows = rows.with_columns(terms=pl.lit(hashes[0]))
+    else:
+        rows = rows.join(
+            named.select(*varying, "terms"),
+            on=varying,
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
+        )
+    return rows, dict(zip(hashes, texts, strict=True))
+
+
+def _json(fields: Mapping[str, str | None]) -> str:
+    present = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps(present, ensure_ascii=False, sort_keys=True)
+
+
+def _events(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows in the columns of `frames.SCHEMA`, objections that records state among them."""
+    named = rows.with_columns(
+        principal="pii_principal_id",
+        offset="time_offset",
+        state="event_state",
+        notice_shown_at="notice_at",
+        channel="collection_channel",
+        iys_checked_at="iys_at",
+        profiling="profiling_consent_flag",
+        special=pl.col("special_categories_flag").fill_null(False),
+        special_ground="special_category_ground",
+    )
+    objecting = named.filter(
+        pl.col("automated_decision_objection_flag").fill_null(False)
+        & (pl.col("type") != EventType.OBJECTED.value)
+    ).with_columns(type=pl.lit(EventType.OBJECTED.value, dtype=pl.Int64))
+    return pl.concat([named, objecting]).select(
+        pl.col(name).cast(kind) for name, kind in frames.SCHEMA.items()
+    )

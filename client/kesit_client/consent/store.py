@@ -1,0 +1,353 @@
+"""The consent store: events are added, read, and removed only by an erasure.
+
+SQLite (a file in the client's folder, readable by its owner alone) or PostgreSQL, through the same
+models. Each change is one transaction: a full disk, a lock or a crash leaves what was there before.
+Writers take turns, so that an event's number tells what was recorded before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+
+import kesit_client.rights.models  # noqa: F401  (its tables are made with the others)
+from kesit_client.consent import frames
+from kesit_client.consent.events import Event, now_us
+from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
+from kesit_client.consent.settings import STORE, ConsentSettings
+from kesit_client.consent.terms import EventType
+from kesit_client.errors import ConsentStoreError
+
+BUSY_SECONDS: Final = 30.0
+CHUNK: Final = 20_000
+"""Rows that are handed to the driver at a time."""
+CACHE_KB: Final = 200_000
+"""SQLite's page cache: with its own 2 MB an import of a million rows takes many times as long."""
+FEW: Final = 500
+"""Up to so many values are looked up by name; of more the whole column is read."""
+_WRITERS: Final = 0x6B657369
+"""PostgreSQL's advisory lock under which writers take turns."""
+
+
+class ConsentStore:
+    """Open with `ConsentStore.open(home)`."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+        self.id = ""
+        self._key = b""
+
+    @classmethod
+    def open(
+        cls,
+        home: Path,
+        settings: ConsentSettings | None = None,
+        *,
+        create: bool = True,
+        busy: float = BUSY_SECONDS,
+    ) -> ConsentStore:
+        """The store of a client's folder.
+
+        Args:
+            create: make it if it is not there.
+            busy: seconds to wait for another writer.
+
+        Raises:
+            ConsentError: consent.toml is wrong.
+            ConsentStoreError: missing, no store, unreachable, read-only, locked, or of a newer
+                Kesit.
+        """
+        settings = ConsentSettings.load(home) if settings is None else settings
+        path = home / STORE
+        if settings.url is None and not create and not path.is_file():
+            raise ConsentStoreError(
+                f"{path}: there is no consent store.",
+                remedy="`kesit client consent import FILE` makes it.",
+            )
+        store = cls(
+            _engine(settings.url, path, busy), "the database" if settings.url else str(path)
+        )
+        try:
+            store._prepare(path if settings.url is None else None)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One moment of the store, for several reads.
+
+        Raises:
+            ConsentStoreError: the database refuses.
+        """
+        with self._errors("read"), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction, whole or not at all.
+
+        Raises:
+            ConsentStoreError: the database refuses; nothing was changed.
+        """
+        with (
+            self._errors("written"),
+            self.engine.connect().execution_options(kesit_writes=True) as connection,
+            connection.begin(),
+        ):
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
+            yield connection
+
+    def pseudonyms(self, principals: Sequence[str]) -> list[bytes]:
+        """Keyed hashes (16 bytes) of ids; without the store nobody can link them."""
+        key = self._key
+        return [
+            hashlib.blake2b(principal.encode(), key=key, digest_size=16).digest()
+            for principal in principals
+        ]
+
+    def append(
+        self,
+        connection: Connection,
+        events: pl.DataFrame,
+        terms: dict[str, str],
+        now: int | None = None,
+    ) -> int:
+        """Add events (columns of `frames.SCHEMA`) that are not there yet; how many were new.
+
+        Args:
+            connection: of `writing`.
+            terms: the shared fields, as JSON, by the hash that the events name.
+        """
+        if terms:
+            rows = [{"hash": name, "fields": fields} for name, fields in terms.items()]
+            connection.execute(self._insert(Terms), rows)
+        numbered = self._numbered(connection, events)
+        recorded = now_us() if now is None else now
+        new = 0
+        for chunk in numbered.iter_slices(CHUNK):
+            chunk = chunk.with_columns(frames.digests(chunk), recorded_at=pl.lit(recorded))
+            new += self.add(connection, EventRow, chunk.drop("principal"))
+        return new
+
+    def events(self, principal: str, connection: Connection | None = None) -> pl.DataFrame:
+        """All events of one person, oldest first, with `id`, `digest` and `recorded_at`."""
+        if connection is None:
+            with self.reading() as own:
+                return self.events(principal, own)
+        query = (
+            sa.select(*EventRow.__table__.columns, Person.principal)
+            .join(Person, Person.no == EventRow.person)
+            .where(Person.key == self.pseudonyms([principal])[0])
+            .order_by(EventRow.time, EventRow.id)
+        )
+        rows = [dict(row._mapping) for row in connection.execute(query)]
+        schema = {
+            "id": pl.Int64,
+            "digest": pl.Binary,
+            "recorded_at": pl.Int64,
+            **frames.SCHEMA,
+        }
+        return pl.DataFrame(rows, schema=schema)
+
+    def erase(self, principal: str, now: int | None = None) -> int:
+        """Remove all that is known of a person; how many events that were.
+
+        What stays: a keyed hash of the id with the time of the erasure, so that old files bring
+        nothing back. The salts of the person's leaves go: old commitments belong to nobody.
+        """
+        moment = now_us() if now is None else now
+        with self.writing() as connection:
+            removed = self.erase_within(connection, principal, moment)
+        self.settle()
+        return removed
+
+    def erase_within(self, connection: Connection, principal: str, now: int) -> int:
+        """`erase` within a transaction of `writing`; call `settle` after it."""
+        key = self.pseudonyms([principal])[0]
+        removed = 0
+        no = connection.scalar(sa.select(Person.no).where(Person.key == key))
+        if no is not None:
+            removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
+            empty = {"person": None, "salt": None, "decision": None, "digest": None}
+            connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
+        # The random record id keeps the marker's digest from being a guessable hash of the id.
+        name = f"erased-{secrets.token_hex(16)}"
+        marker = Event(name, principal, "", EventType.ERASED, now)
+        self.append(connection, frames.frame_of([marker]), {"": "{}"}, now)
+        connection.execute(sa.update(Person).where(Person.key == key).values(principal=None))
+        change = sa.update(Meta).where(Meta.key == "removals")
+        connection.execute(change.values(value=secrets.token_hex(8)))
+        return removed
+
+    def settle(self) -> None:
+        """After an erasure: leave nothing of it in SQLite's log of recent writes."""
+        if self.engine.dialect.name == "sqlite":
+            with self._errors("written"), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def person(self, connection: Connection, principal: str) -> int:
+        """A person's number; a new one gets it here. Within a transaction of `writing`."""
+        people = pl.DataFrame({"principal": [principal]})
+        return int(self._numbered(connection, people)["person"][0])
+
+    def _numbered(self, connection: Connection, events: pl.DataFrame) -> pl.DataFrame:
+        """The events with `person`, their person's number; new persons get one."""
+        names = events["principal"].unique(maintain_order=True)
+        people = pl.DataFrame(
+            {
+                "principal": names,
+                "key": pl.Series(self.pseudonyms(names.to_list()), dtype=pl.Binary),
+            }
+        )
+        known = people.join(self.numbers(connection, people["key"]), on="key", how="left")
+        top = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(Person.no), 0)))
+        new = known.filter(pl.col("no").is_null()).with_row_index("no_new", offset=(top or 0) + 1)
+        for chunk in new.iter_slices(CHUNK):
+            rows = chunk.select("principal", "key", no=pl.col("no_new").cast(pl.Int64))
+            self.add(connection, Person, rows)
+        self._name_again(connection, known)
+        numbers = pl.concat(
+            [
+                known.filter(pl.col("no").is_not_null()).select("principal", person="no"),
+                new.select("principal", person=pl.col("no_new").cast(pl.Int64)),
+            ]
+        )
+        return events.join(numbers, on="principal", how="left", maintain_order="left")
+
+    def _name_again(self, connection: Connection, known: pl.DataFrame) -> None:
+        """Persons whose data were erased, and of whom a new record speaks now."""
+        query = sa.select(Person.no).where(Person.principal.is_(None))
+        nameless = fetch(connection, query, {"no": pl.Int64})
+        for principal, no in known.join(nameless, on="no").select("principal", "no").rows():
+            change = sa.update(Person).where(Person.no == no)
+            connection.execute(change.values(principal=principal))
+
+    def numbers(self, connection: Connection, keys: pl.Series) -> pl.DataFrame:
+        """`key` and `no` of the known persons among these pseudonyms, and perhaps of others."""
+        query = sa.select(Person.key, Person.no)
+        if len(keys) <= FEW:
+            query = query.where(Person.key.in_(keys.to_list()))
+        return fetch(connection, query, {"key": pl.Binary, "no": pl.Int64})
+
+    def add(self, connection: Connection, model: type[Base], rows: pl.DataFrame) -> int:
+        """Insert many rows, those that are there already left out; how many were new.
+
+        The statement goes to the driver as text: SQLAlchemy's own way takes four times as long.
+        """
+        mark = "%s" if self.engine.dialect.name == "postgresql" else "?"
+        names = ", ".join(f'"{name}"' for name in rows.columns)
+        marks = ", ".join([mark] * rows.width)
+        statement = (  # every name is one of the models' own
+            f"INSERT INTO {model.__tablename__} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+        )
+        return connection.exec_driver_sql(statement, rows.rows()).rowcount if len(rows) else 0
+
+    def _insert(self, model: type[Base]) -> Any:
+        """INSERT that leaves what is there already as it is."""
+        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(model).on_conflict_do_nothing()
+
+    def _prepare(self, path: Path | None) -> None:
+        """Make the tables where there are none, and learn the store's id and key."""
+        with self._errors("opened"):
+            if path is not None and not path.exists():
+                path.touch(mode=0o600)
+            if not sa.inspect(self.engine).has_table(Meta.__tablename__):
+                with self.writing() as connection:
+                    Base.metadata.create_all(connection)
+                    facts = {
+                        "schema": str(SCHEMA),
+                        "id": secrets.token_hex(16),
+                        "pseudonyms": secrets.token_hex(32),
+                        "removals": secrets.token_hex(8),
+                    }
+                    rows = [{"key": key, "value": value} for key, value in facts.items()]
+                    connection.execute(self._insert(Meta), rows)
+            with self.reading() as connection:
+                meta = {
+                    row.key: row.value
+                    for row in connection.execute(sa.select(Meta.key, Meta.value))
+                }
+        if int(meta["schema"]) > SCHEMA:
+            raise ConsentStoreError(
+                f"{self.name}: the consent store has version {meta['schema']}; this Kesit knows"
+                f" {SCHEMA}.",
+                remedy="Update Kesit on this machine.",
+            )
+        self.id, self._key = meta["id"], bytes.fromhex(meta["pseudonyms"])
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ConsentStoreError:
+            raise
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            # A driver's text may hold the URL, and so its password; SQLAlchemy's holds the rows.
+            reason = getattr(error, "orig", None)
+            plain = str(reason) if self.engine.dialect.name == "sqlite" and reason else ""
+            raise ConsentStoreError(
+                f"{self.name}: the consent store cannot be {what}"
+                f" ({plain or type(reason or error).__name__}); nothing was changed.",
+                remedy="Check that it is there and writable, that no other program holds it, and"
+                " that the disk has room.",
+            ) from None
+
+
+def fetch(connection: Connection, query: Any, schema: dict[str, Any]) -> pl.DataFrame:
+    """The rows of a query as a table with these columns."""
+    result = connection.execute(query)
+    assert result.cursor is not None
+    # The driver's own tuples: a million of SQLAlchemy's rows take seconds.
+    return pl.DataFrame(result.cursor.fetchall(), schema=schema, orient="row")
+
+
+def _engine(url: str | None, path: Path, busy: float) -> Engine:
+    try:
+        if url is not None:
+            return sa.create_engine(url)
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": busy}
+        )
+    except (sa.exc.SQLAlchemyError, ImportError) as error:
+        raise ConsentStoreError(
+            f"The consent store's URL cannot be used ({type(error).__name__}).",
+            remedy="Give one such as postgresql+psycopg://user@host/consents; its driver must be"
+            " installed (`pip install 'kesit[postgresql]'`).",
+        ) from None
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # BEGIN is said below, not guessed by the driver
+        for pragma in (
+            "journal_mode = WAL",  # an import never keeps a sum from reading
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+            f"cache_size = -{CACHE_KB}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("kesit_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

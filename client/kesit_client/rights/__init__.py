@@ -1,0 +1,1 @@
+"""What people may ask for, and by when it must be answered."""

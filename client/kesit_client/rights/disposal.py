@@ -1,0 +1,178 @@
+"""Disposal: what the retention period ended for is removed, and it is noted that it was.
+
+The notes name nobody and are kept three years; until then they cannot be deleted.
+"""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kesit_client.consent.columns import ends
+from kesit_client.consent.events import ISTANBUL, from_us, now_us, show_time, to_us
+from kesit_client.consent.exporting import shared_fields
+from kesit_client.consent.models import EventRow, Person
+from kesit_client.consent.store import ConsentStore, fetch
+from kesit_client.consent.terms import ENDS, FOREVER, GRANTS, EventType
+from kesit_client.errors import ConsentError
+from kesit_client.rights.models import DisposalRow, RequestRow
+
+RECORD_YEARS: Final = 3
+EVERY_MONTHS: Final = 6
+"""The by-law's longest time between two periodic disposals."""
+
+
+@dataclass(frozen=True)
+class Disposal:
+    """One disposal run. Times are µs; before `keep_until` the note cannot be deleted."""
+
+    id: int
+    disposed_at: int
+    persons: int
+    events: int
+    cause: str
+    keep_until: int
+
+
+def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> list[str]:
+    """Persons of whom nothing may be kept any longer.
+
+    A person's records go together, once every ground has ended (by its validity, a withdrawal, a
+    refusal) and the longest retention period of all of them has passed since. The period is the
+    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`. Whoever has an
+    open request stays.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    moment = now_us() if now is None else now
+    periods = {
+        name: fields.get("retention_period", "") for name, fields in shared_fields(store).items()
+    }
+    with store.reading() as connection:
+        events = _events(connection)
+    if events.is_empty():
+        return []
+    grant = pl.col("type").is_in([kind.value for kind in GRANTS])
+    end = pl.when(pl.col("type").is_in([kind.value for kind in ENDS])).then(pl.col("time"))
+    stopped = end.max().over("person", "purpose")
+    events = events.with_columns(
+        over=pl.when(grant & (stopped >= pl.col("time")))
+        .then(pl.min_horizontal("valid_until", stopped))
+        .when(grant)
+        .then("valid_until")
+        .otherwise("time"),
+        period=pl.col("terms").replace_strict(periods, default="", return_dtype=pl.String),
+    )
+    own = pl.col("period").str.contains(r"^P[0-9]")
+    period = pl.when(own).then("period").otherwise(pl.lit(f"P{retention_years}Y"))
+    events = events.with_columns(period=period, zero=pl.lit(0, dtype=pl.Int64))
+    over = events["over"].set(events["over"] >= FOREVER, None)
+    kept = ends(over, events["zero"], events["period"]).fill_null(FOREVER)
+    last = events.with_columns(kept=kept).group_by("principal").agg(pl.col("kept").max())
+    return sorted(last.filter(pl.col("kept") <= moment)["principal"])
+
+
+def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -> Disposal:
+    """Remove what `ended` names, and note it; also if it names nobody: that is a proof, too.
+
+    Raises:
+        ConsentStoreError: the store refuses; nothing was removed.
+    """
+    moment = now_us() if now is None else now
+    people = ended(store, retention_years, moment)
+    with store.writing() as connection:
+        removed = sum(store.erase_within(connection, person, moment) for person in people)
+        values = {
+            "disposed_at": moment,
+            "persons": len(people),
+            "events": removed,
+            "cause": f"retention ended ({retention_years} years where a record states none)",
+            "keep_until": _later(moment),
+        }
+        made = connection.execute(sa.insert(DisposalRow).values(**values)).inserted_primary_key
+        assert made is not None
+        number = int(made[0])
+    store.settle()
+    return Disposal(number, moment, len(people), removed, values["cause"], values["keep_until"])  # type: ignore[arg-type]
+
+
+def disposals(store: ConsentStore) -> list[Disposal]:
+    """All disposal runs that are noted, oldest first."""
+    query = sa.select(*DisposalRow.__table__.columns).order_by(DisposalRow.id)
+    with store.reading() as connection:
+        return [Disposal(*row) for row in connection.execute(query)]
+
+
+def delete_note(store: ConsentStore, number: int, now: int | None = None) -> None:
+    """Delete the note of a disposal run.
+
+    Raises:
+        ConsentError: no such note, or its three years have not passed.
+    """
+    moment = now_us() if now is None else now
+    found = [note for note in disposals(store) if note.id == number]
+    if not found:
+        raise ConsentError(f"There is no disposal {number}.", remedy="`kesit client dispose`")
+    if found[0].keep_until > moment:
+        raise ConsentError(
+            f"The note of the disposal {number} must be kept until"
+            f" {show_time(found[0].keep_until)}.",
+            remedy="Leave it: it names nobody.",
+        )
+    with store.writing() as connection:
+        connection.execute(sa.delete(DisposalRow).where(DisposalRow.id == number))
+
+
+def overdue(store: ConsentStore, now: int | None = None) -> bool:
+    """Whether the last disposal run is more than six months ago, or there was none."""
+    moment = now_us() if now is None else now
+    last = max((note.disposed_at for note in disposals(store)), default=None)
+    return last is None or moment - last > EVERY_MONTHS * 30 * 86_400_000_000
+
+
+def _events(connection: Connection) -> pl.DataFrame:
+    row = EventRow
+    waiting = sa.select(RequestRow.person).where(
+        RequestRow.closed_at.is_(None), RequestRow.person.is_not(None)
+    )
+    query = (
+        sa.select(
+            row.person,
+            Person.principal,
+            row.purpose,
+            row.type,
+            row.time,
+            row.valid_until,
+            row.terms,
+        )
+        .join(Person, Person.no == row.person)
+        .where(
+            Person.principal.is_not(None),
+            row.type != EventType.ERASED.value,
+            Person.no.not_in(waiting),
+        )
+    )
+    schema = {
+        "person": pl.Int64,
+        "principal": pl.String,
+        "purpose": pl.String,
+        "type": pl.Int64,
+        "time": pl.Int64,
+        "valid_until": pl.Int64,
+        "terms": pl.String,
+    }
+    return fetch(connection, query, schema)
+
+
+def _later(moment: int) -> int:
+    local = from_us(moment).astimezone(ISTANBUL)
+    try:
+        return to_us(local.replace(year=local.year + RECORD_YEARS))
+    except ValueError:  # 29 February
+        return to_us((local + datetime.timedelta(days=1)).replace(year=local.year + RECORD_YEARS))

@@ -1,0 +1,145 @@
+"""The register of exports: who received whose data, and who must still be told of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kesit_client.consent.events import now_us
+from kesit_client.consent.models import Person
+from kesit_client.consent.store import ConsentStore
+from kesit_client.errors import ConsentError
+from kesit_client.rights.models import ExportPersonRow, ExportRow, NoticeRow
+
+
+@dataclass(frozen=True)
+class Export:
+    """Something that a recipient got. `exported_at`: µs. `persons`: how many it was about."""
+
+    id: int
+    recipient: str
+    what: str
+    exported_at: int
+    persons: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a recipient must do because of a request (`kind`); None until it said that it did."""
+
+    id: int
+    export: int
+    recipient: str
+    what: str
+    kind: str
+    made_at: int
+    acknowledged_at: int | None
+
+
+def record_export(
+    store: ConsentStore, recipient: str, what: str, ids: Sequence[str], now: int | None = None
+) -> Export:
+    """Note that a recipient got data of these persons.
+
+    Raises:
+        ConsentError: no recipient, or nobody.
+        ConsentStoreError: the store refuses.
+    """
+    if not recipient.strip() or not ids:
+        raise ConsentError(
+            "An export needs a recipient and at least one person.", remedy="Check the command."
+        )
+    moment, people = now_us() if now is None else now, list(dict.fromkeys(ids))
+    with store.writing() as connection:
+        values = {"recipient": recipient.strip(), "what": what, "exported_at": moment}
+        made = connection.execute(sa.insert(ExportRow).values(**values)).inserted_primary_key
+        assert made is not None
+        number = int(made[0])
+        rows = [{"export": number, "person": store.person(connection, each)} for each in people]
+        connection.execute(sa.insert(ExportPersonRow), rows)
+    return Export(number, recipient.strip(), what, moment, len(people))
+
+
+def list_exports(store: ConsentStore, principal: str | None = None) -> list[Export]:
+    """All exports, or those that held one person's data, oldest first."""
+    query = sa.select(
+        ExportRow.id,
+        ExportRow.recipient,
+        ExportRow.what,
+        ExportRow.exported_at,
+        sa.select(sa.func.count()).where(ExportPersonRow.export == ExportRow.id).scalar_subquery(),
+    ).order_by(ExportRow.id)
+    with store.reading() as connection:
+        if principal is not None:
+            key = store.pseudonyms([principal])[0]
+            own = (
+                sa.select(ExportPersonRow.export)
+                .join(Person, Person.no == ExportPersonRow.person)
+                .where(Person.key == key)
+            )
+            query = query.where(ExportRow.id.in_(own))
+        return [Export(*row) for row in connection.execute(query)]
+
+
+def tell_recipients(
+    store: ConsentStore, connection: Connection, principal: str, request: int, kind: str, now: int
+) -> int:
+    """Make a notice to every recipient of the person's data; how many."""
+    key = store.pseudonyms([principal])[0]
+    query = (
+        sa.select(ExportPersonRow.export)
+        .join(Person, Person.no == ExportPersonRow.person)
+        .where(Person.key == key)
+    )
+    rows = [
+        {"export": export, "request": request, "kind": kind, "made_at": now}
+        for (export,) in connection.execute(query)
+    ]
+    if rows:
+        connection.execute(sa.insert(NoticeRow), rows)
+    return len(rows)
+
+
+def notices(store: ConsentStore, *, only_open: bool = False) -> list[Notice]:
+    """What recipients were told or must be told, oldest first."""
+    row = NoticeRow
+    query = (
+        sa.select(
+            row.id,
+            row.export,
+            ExportRow.recipient,
+            ExportRow.what,
+            row.kind,
+            row.made_at,
+            row.acknowledged_at,
+        )
+        .join(ExportRow, ExportRow.id == row.export)
+        .order_by(row.id)
+    )
+    if only_open:
+        query = query.where(row.acknowledged_at.is_(None))
+    with store.reading() as connection:
+        return [Notice(*found) for found in connection.execute(query)]
+
+
+def acknowledge(store: ConsentStore, number: int, now: int | None = None) -> None:
+    """Note that the recipient did what the notice asks for.
+
+    Raises:
+        ConsentError: no such notice, or acknowledged already.
+    """
+    moment = now_us() if now is None else now
+    with store.writing() as connection:
+        change = (
+            sa.update(NoticeRow)
+            .where(NoticeRow.id == number, NoticeRow.acknowledged_at.is_(None))
+            .values(acknowledged_at=moment)
+        )
+        if connection.execute(change).rowcount != 1:
+            raise ConsentError(
+                f"No notice {number} waits for an acknowledgement.",
+                remedy="`kesit client exports list` shows them.",
+            )

@@ -1,0 +1,225 @@
+"""Requests of persons, and incidents: opened, counted down, closed.
+
+An objection to automated decisions is recorded as a consent event, too, so that whoever objects is
+suppressed from its opening to its closing. Closing an erasure erases; closing a rectification or an
+erasure tells every recipient of the person's data (see `exports`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kesit_client.consent import frames
+from kesit_client.consent.events import Event, now_us
+from kesit_client.consent.keeping import local_offset
+from kesit_client.consent.models import EventRow, Person
+from kesit_client.consent.store import ConsentStore, fetch
+from kesit_client.consent.terms import EventType
+from kesit_client.errors import ConsentError
+from kesit_client.rights import exports
+from kesit_client.rights.clocks import ERASURE, KINDS, OBJECTION, OF_PERSONS, RECTIFICATION, due
+from kesit_client.rights.models import RequestRow
+
+DONE = "done"
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request or an incident. Times are µs; `principal` is None for an incident, or once erased.
+
+    `outcome`: `DONE`, `REJECTED`, or None while it is open.
+    """
+
+    id: int
+    kind: str
+    principal: str | None
+    note: str
+    opened_at: int
+    due_at: int
+    closed_at: int | None
+    outcome: str | None
+
+    def late(self, now: int) -> bool:
+        """Whether its deadline passed unanswered, or it was answered after it."""
+        return (now if self.closed_at is None else self.closed_at) > self.due_at
+
+
+def open_request(
+    store: ConsentStore,
+    kind: str,
+    principal: str | None = None,
+    *,
+    note: str = "",
+    purposes: Iterable[str] = (),
+    now: int | None = None,
+) -> Request:
+    """Open a request of a person, or an incident; the clock runs from `now` (µs).
+
+    Args:
+        purposes: of an objection: those whose automated decisions it is about.
+
+    Raises:
+        ConsentError: an unknown kind, a person missing or too much, or an objection to nothing.
+        ConsentStoreError: the store refuses.
+    """
+    wanted, moment = tuple(purposes), now_us() if now is None else now
+    if kind not in KINDS:
+        raise ConsentError(
+            f"There is no kind {kind!r}.", remedy=f"Give one of: {', '.join(KINDS)}."
+        )
+    if (kind in OF_PERSONS) != (principal is not None):
+        needs = "needs the person's id" if kind in OF_PERSONS else "is about no single person"
+        raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy="Check the command.")
+    if kind == OBJECTION and not wanted:
+        raise ConsentError("An objection needs a purpose.", remedy="Give --purpose.")
+    with store.writing() as connection:
+        person = None
+        if principal is not None:
+            # A person who asks is known from then on, even if no record spoke of it before.
+            what = wanted if kind == OBJECTION else ()
+            mark = [_objection(principal, purpose, moment, EventType.OBJECTED) for purpose in what]
+            person = store.person(connection, principal)
+            store.append(connection, frames.frame_of(mark), {"": "{}"}, moment)
+        values = {
+            "kind": kind,
+            "person": person,
+            "note": note,
+            "opened_at": moment,
+            "due_at": due(kind, moment),
+        }
+        made = connection.execute(sa.insert(RequestRow).values(**values)).inserted_primary_key
+        assert made is not None
+        return _request(connection, int(made[0]))
+
+
+def close_request(
+    store: ConsentStore, number: int, outcome: str = DONE, *, note: str = "", now: int | None = None
+) -> Request:
+    """Close a request with its outcome. What it asks for is done with it.
+
+    Raises:
+        ConsentError: no such request, closed already, or an unknown outcome.
+        ConsentStoreError: the store refuses; nothing was done.
+    """
+    moment = now_us() if now is None else now
+    if outcome not in (DONE, REJECTED):
+        raise ConsentError(f"There is no outcome {outcome!r}.", remedy=f"{DONE} or {REJECTED}.")
+    with store.writing() as connection:
+        request = _request(connection, number)
+        if request.closed_at is not None:
+            raise ConsentError(f"The request {number} is closed.", remedy="Open a new one.")
+        values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
+        if note:
+            values["note"] = f"{request.note}; {note}" if request.note else note
+        change = sa.update(RequestRow).where(RequestRow.id == number).values(**values)
+        connection.execute(change)
+        if request.principal is not None:
+            _act(store, connection, request, outcome, moment)
+        closed = _request(connection, number)
+    store.settle()
+    return closed
+
+
+def requests(store: ConsentStore, *, only_open: bool = False) -> list[Request]:
+    """All requests and incidents, the one that is due first at the top.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    query = _query().order_by(RequestRow.due_at, RequestRow.id)
+    if only_open:
+        query = query.where(RequestRow.closed_at.is_(None))
+    with store.reading() as connection:
+        return [Request(*row) for row in connection.execute(query)]
+
+
+def of_person(store: ConsentStore, principal: str) -> list[Request]:
+    """All requests of one person."""
+    return [request for request in requests(store) if request.principal == principal]
+
+
+def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
+    """Those of `ids` whose segment code may not be used: an objection is open, for any purpose.
+
+    Raises:
+        ConsentStoreError: the store cannot be read; then no code may be used.
+    """
+    query = (
+        sa.select(Person.principal, EventRow.purpose, EventRow.type, sa.func.max(EventRow.time))
+        .join(Person, Person.no == EventRow.person)
+        .where(
+            EventRow.type.in_([EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]),
+            Person.principal.is_not(None),
+        )
+        .group_by(Person.principal, EventRow.purpose, EventRow.type)
+    )
+    schema = {"id": pl.String, "purpose": pl.String, "type": pl.Int64, "time": pl.Int64}
+    with store.reading() as connection:
+        found = fetch(connection, query, schema)
+    opened = found.filter(pl.col("type") == EventType.OBJECTED.value)
+    closed = found.filter(pl.col("type") == EventType.OBJECTION_CLOSED.value)
+    both = opened.join(closed, on=["id", "purpose"], how="left", suffix="_closed")
+    still = pl.col("time_closed").is_null() | (pl.col("time_closed") <= pl.col("time"))
+    return frozenset(both.filter(still)["id"]) & frozenset(ids)
+
+
+def _act(
+    store: ConsentStore, connection: Connection, request: Request, outcome: str, moment: int
+) -> None:
+    """What the closing of a person's request does beyond noting it."""
+    principal = request.principal
+    assert principal is not None
+    if request.kind == OBJECTION:
+        # Rejected or not, a person has looked at it: that is what the objection asks for.
+        marks = [
+            _objection(principal, purpose, moment, EventType.OBJECTION_CLOSED)
+            for purpose in _objected(store, connection, principal)
+        ]
+        store.append(connection, frames.frame_of(marks), {"": "{}"}, moment)
+    if outcome != DONE:
+        return
+    if request.kind in (RECTIFICATION, ERASURE):
+        exports.tell_recipients(store, connection, principal, request.id, request.kind, moment)
+    if request.kind == ERASURE:
+        store.erase_within(connection, principal, moment)
+
+
+def _objected(store: ConsentStore, connection: Connection, principal: str) -> list[str]:
+    events = store.events(principal, connection)
+    return events.filter(pl.col("type") == EventType.OBJECTED.value)["purpose"].unique().to_list()
+
+
+def _objection(principal: str, purpose: str, moment: int, kind: EventType) -> Event:
+    name = f"objection-{secrets.token_hex(8)}"
+    return Event(name, principal, purpose, kind, moment, local_offset(moment))
+
+
+def _query() -> Any:
+    row = RequestRow
+    return sa.select(
+        row.id,
+        row.kind,
+        Person.principal,
+        row.note,
+        row.opened_at,
+        row.due_at,
+        row.closed_at,
+        row.outcome,
+    ).outerjoin(Person, Person.no == row.person)
+
+
+def _request(connection: Connection, number: int) -> Request:
+    found = connection.execute(_query().where(RequestRow.id == number)).one_or_none()
+    if found is None:
+        raise ConsentError(
+            f"There is no request {number}.", remedy="`kesit client rights list` shows them."
+        )
+    return Request(*found)

@@ -1,0 +1,124 @@
+"""`kesit client consent`, `attest`: as a member's officer uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from test_client_cli import Federation
+
+from clikit import Kesit
+from consentkit import Attesting, Place, row, withdrawal, write
+from kesit_cli import exits
+from kesit_client.consent.settings import STORE
+from kesit_client.home import BOOKS, IDENTITY, STUDIES
+from kesit_privacy.identity import fingerprint
+from kit import keep_books, study_tables
+
+
+@pytest.fixture
+def member(kesit: Kesit, monkeypatch: pytest.MonkeyPatch) -> Kesit:
+    """Ankara, whose policy requires consents."""
+    monkeypatch.delenv("KESIT_PASSPHRASE", raising=False)
+    Federation(kesit).ready()
+    policy = Path("Ankara/policy.toml")
+    policy.write_text(f'consent = "required"\n{policy.read_text()}')
+    return kesit
+
+
+HOME = ("--home", "Ankara")
+
+
+def consent(kesit: Kesit, *arguments: str, code: int = exits.OK) -> str:
+    """What a command prints."""
+    done = kesit("client", "consent", *arguments, *HOME)
+    assert done.code == code, done.err + done.out
+    return done.out + done.err
+
+
+def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
+    failed = member("client", "check", *HOME)
+    assert failed.code == exits.DATA
+    assert re.search("^FAIL +consent ", failed.out, re.MULTILINE)
+    rows = [row(f"c{n}") for n in range(30)] + [row("bad", event_type="agreed")]
+    write(tmp_path / "consents.csv", rows)
+    out = consent(member, "import", "consents.csv", "--report", "refused.csv", code=exits.DATA)
+    assert re.search(r"New +30 events", out)
+    assert "unknown event_type" in out
+    assert (tmp_path / "refused.csv").read_text().count("\n") == 2
+    assert re.search(r"given +30", consent(member, "status"))
+    assert "30 of 30 persons count" in consent(member, "check")
+    assert re.search(r"Withdrawn +customer-segmentation", consent(member, "withdraw", "c3"))
+    assert "withdrawn" in consent(member, "history", "c3")
+    assert re.search(r"withdrawn +1\n", consent(member, "status"))
+    assert "No record speaks of" in consent(member, "history", "nobody", code=exits.DATA)
+    assert "gave nothing for" in consent(
+        member, "withdraw", "c4", "--purpose", "marketing", code=exits.DATA
+    )
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
+def test_an_export_is_imported_as_it_was(member: Kesit, tmp_path: Path, name: str) -> None:
+    rows = [
+        row("Ayşe", birth_date="1990-02-28", minor=None),
+        row("b", minor="false", special_categories="true", special_category_ground="6(3)(a)"),
+        withdrawal("b"),
+    ]
+    write(tmp_path / "consents.csv", rows)
+    consent(member, "import", "consents.csv")
+    consent(member, "export", name)
+    again = consent(member, "import", name)
+    assert re.search(r"New +0 events", again)
+    assert re.search(r"Known +3 ", again)
+    assert "exists already" in consent(member, "export", name, code=exits.DATA)
+    one = consent(member, "export", f"one-{name}", "--person", "Ayşe")
+    assert re.search(r"Events +1\n", one)
+    if name.endswith("jsonld"):
+        graph = json.loads((tmp_path / name).read_text())["@graph"]
+        assert graph[0]["event_type"] == "dpv:ConsentGiven"
+        assert graph[0]["lawful_basis"] == "tr-kvkk:A5-1-ExplicitConsent"
+
+
+def test_a_run_is_attested_and_proved(member: Kesit, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    setting = Attesting(tmp_path / "run")
+    home = Path("Ankara")
+    keep_books(setting.node, home / BOOKS)
+    setting.node.attest = None
+    run = setting.run()
+    for name in (STORE, "consent-runs"):
+        source, target = setting.place.home / name, home / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    (home / IDENTITY).unlink()
+    setting.node.identity.save(home / IDENTITY)
+    (home / STUDIES / "s.toml").write_text(_toml(setting.place))
+    setting.node.store.close()
+    attested = member("client", "attest", run[:12], *HOME)
+    assert attested.code == exits.OK, attested.err
+    told = consent(member, "prove", "p3", "--run", run, "--out", "proof.json")
+    assert re.search(r"Decision +included", told)
+    verify = ("client", "consent", "verify", "proof.json", f"Ankara/attestations/{run}.json")
+    held = member(*verify, "--member", fingerprint(setting.node.me))
+    assert held.code == exits.OK, held.err
+    assert re.search(r"Holds +included", held.out)
+    assert member(*verify, "--member", "ab" * 16).code == exits.FEDERATION
+    proof = Path("proof.json")
+    proof.write_text(proof.read_text().replace("included", "excluded"))
+    assert member(*verify, "--member", fingerprint(setting.node.me)).code == exits.FEDERATION
+    assert member("client", "attest", "ab" * 16, *HOME).code == exits.SETTINGS
+
+
+def _toml(place: Place) -> str:
+    """The study of `mixed_study` as a file."""
+    tables = study_tables(features=[])
+    lines = [f"{k} = {json.dumps(v)}" for k, v in tables.items() if not isinstance(v, dict | list)]
+    lines.append(f"segmentation = {{ k = {tables['segmentation']['k']} }}")
+    for feature in place.study.features:
+        lines.append("[[features]]")
+        for key, value in vars(feature).items():
+            if value is not None and not key.startswith("_"):
+                lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join(lines) + "\n"

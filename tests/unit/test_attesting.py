@@ -1,0 +1,99 @@
+"""From a run to its attestation, and to the proof that one person gets."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from consentkit import NOW, Attesting, row, withdrawal
+from kesit_client.consent import attesting
+from kesit_client.consent.attesting import place_of
+from kesit_client.consent.store import ConsentStore
+from kesit_client.errors import ClientError, ConsentError
+from kesit_privacy.attestation import verify_proof
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Attesting:
+    return Attesting(tmp_path)
+
+
+def test_a_withdrawal_changes_the_next_run_and_shows_in_its_attestation(
+    setting: Attesting,
+) -> None:
+    first = setting.run()
+    gone = [f"p{n}" for n in range(15)]
+    setting.place.load(*(withdrawal(person, "2026-05-31T00:30:00+03:00") for person in gone))
+    second = setting.run()
+    before, after = setting.read(first), setting.read(second)
+    assert before.signer == after.signer == setting.node.me
+    assert before.depth == after.depth  # a public number
+    assert before.root != after.root
+    assert [step for step, _, _ in after.sums] == ["marginals"]
+    assert (after.rule_pack, after.verdicts[0]["verdict"]) == (("tr-kvkk", "1"), "pass")
+    earlier, later = setting.prove("p3", first), setting.prove("p3", second)
+    assert (earlier.included, later.included) == (True, False)
+    assert later.decision == "excluded: withdrawn at 2026-05-31 00:30:00 +0300"
+    assert verify_proof(earlier, before)
+    assert verify_proof(later, after)
+    assert not verify_proof(later, before)
+    assert setting.prove("p20", second).included
+
+
+def test_who_is_no_customer_of_the_run_is_not_included(setting: Attesting) -> None:
+    setting.place.load(row("stranger"))
+    run = setting.run()
+    assert setting.prove("stranger", run).decision.startswith("excluded: not among the customers")
+
+
+def test_an_erasure_takes_the_salt_and_the_tree_still_holds(setting: Attesting) -> None:
+    run = setting.run()
+    statement, other = setting.read(run), setting.prove("p5", run)
+    with closing(ConsentStore.open(setting.place.home)) as store:
+        store.erase("p4", NOW)
+    with pytest.raises(ConsentError, match="was erased"):
+        setting.prove("p4", run)
+    assert verify_proof(setting.prove("p5", run), statement)
+    assert setting.prove("p5", run) == other
+    assert setting.attest(run) == place_of(setting.place.home, run)
+    assert setting.read(run) == statement
+
+
+def test_nothing_in_an_attestation_tells_how_many_there_are(tmp_path: Path) -> None:
+    sizes = set()
+    for extra in (1, 200):
+        folder = tmp_path / str(extra)
+        folder.mkdir()
+        setting = Attesting(folder)
+        setting.place.load(*(row(f"more{n}") for n in range(extra)))
+        run = setting.run()
+        proof = setting.prove("p1", run)
+        sizes.add((len(place_of(folder, run).read_bytes()), len(proof.siblings)))
+    assert len(sizes) == 1
+
+
+def test_an_attestation_that_fails_does_not_keep_keys(
+    setting: Attesting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ConsentError("No.", remedy="None.")
+
+    monkeypatch.setattr(attesting, "_tree", fail)
+    run = setting.run()
+    with setting.node.store.transaction() as books:
+        known = books.run(run)
+    assert known is not None
+    assert known.ephemeral is None
+    assert not place_of(setting.place.home, run).exists()
+    monkeypatch.undo()
+    setting.attest(run)
+    assert setting.read(run).root is not None
+
+
+def test_an_unknown_run_is_not_attested(setting: Attesting) -> None:
+    with pytest.raises(ClientError, match="not in the books"):
+        setting.attest("ab" * 16)
+    with pytest.raises(ConsentError, match="no attestation"):
+        setting.prove("p1", "ab" * 16)

@@ -1,0 +1,165 @@
+"""The gate: only customers with a ground at that moment are in a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consentkit import NOW, PEOPLE, Place, row, withdrawal
+from kesit_client.cache import CachedRows
+from kesit_client.consent.events import SECOND
+from kesit_client.consent.gate import Moment
+from kesit_client.consent.settings import STORE
+from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import Reason
+from kesit_client.errors import ConsentStoreError, SourceError
+from kesit_client.node import Node
+from kesit_client.sources import FileSource
+from kesit_privacy.wire import RefusalCode
+from kit import ask, begin, instruct, mixed_study, opened, say_hello
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path, mixed_study())
+    yield place
+    place.gate.close()
+
+
+def test_who_has_no_consent_is_in_no_sum(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    assert len(rows.codes("run")) == PEOPLE - 4
+    assert place.gate.counts() == {Reason.GIVEN: PEOPLE - 4}
+    everyone = CachedRows(rows.source, rows.study, place.home / "other")
+    assert (rows.codes("run") == everyone.codes("x")[: PEOPLE - 4]).all()
+
+
+def test_a_withdrawal_is_out_from_the_next_sum_on_and_a_new_consent_waits(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    before = rows.codes("run")
+    place.now += 3600
+    place.load(
+        withdrawal("p0", "2026-06-01T00:30:00+03:00"),
+        row("p39", event_time="2026-05-01T00:00:00+03:00"),  # dated before the run, but not known
+    )
+    assert (rows.codes("run") == before[1:]).all()
+    rows.prepare("run")  # a hello that is asked again
+    assert len(place.rows().codes("run")) == len(before) - 1
+    rows.prepare("next")
+    assert len(rows.codes("next")) == len(before)
+    rows.release("run")
+    rows.release("next")
+    assert not list((place.home / "cache").glob("*-run-*"))
+
+
+def test_a_consent_that_ends_during_a_run_is_out(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    place.now += 3 * 365 * 86_400
+    assert len(rows.codes("run")) == 0
+    assert place.gate.counts() == {Reason.EXPIRED: PEOPLE - 4}
+
+
+def test_an_erasure_is_out_at_once_and_ids_are_not_in_the_cache(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    with closing(ConsentStore.open(place.home)) as store:
+        store.erase("p3", int(place.now * SECOND))
+    assert len(rows.codes("run")) == PEOPLE - 5
+    for file in (place.home / "cache").iterdir():
+        assert b"p3" not in file.read_bytes()
+
+
+def test_the_moment_of_each_sum_is_kept(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    assert Moment.read(place.home, "run") is None
+    rows.codes("run")
+    first = Moment.read(place.home, "run")
+    assert first is not None
+    assert (first.at, first.head) == (NOW, PEOPLE - 4)
+    place.now += 60
+    rows.codes("run")
+    second = Moment.read(place.home, "run")
+    assert second == replace(first, at=NOW + 60 * SECOND)
+
+
+def test_a_store_that_is_gone_or_another_excludes_nobody_silently(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    place.gate.close()
+    for path in place.home.glob(f"{STORE}*"):
+        path.unlink()
+    with pytest.raises(ConsentStoreError):
+        rows.codes("run")
+    with pytest.raises(ConsentStoreError):
+        rows.prepare("other")
+    place.load(*(row(f"p{n}") for n in range(PEOPLE)))
+    with pytest.raises(SourceError, match="another one"):
+        rows.codes("run")
+
+
+# --- in a node ----------------------------------------------------------------------------------
+
+
+def gated(node: Node, place: Place) -> Node:
+    return replace(node, rows=lambda study: place.rows(), _secrets={})
+
+
+def test_a_node_sums_those_who_may_be_counted(place: Place) -> None:
+    session = begin(place.study, clients=3, rows=0)
+    nodes = [gated(session.nodes[0], place), *session.nodes[1:]]
+    source = FileSource(place.home / "customers.csv", "id")
+    everyone = CachedRows(source, place.study, place.home / "other").codes("x")
+    for left_out in ([], [7, 8]):
+        for person in left_out:
+            place.load(withdrawal(f"p{person}", "2026-05-31T00:30:00+03:00"))
+        transcript = say_hello(place.study, nodes)
+        order = instruct(place.study, transcript, "marginals", session.query)
+        replies = [ask(node, order, transcript) for node in nodes]
+        assert {code for code, _ in replies} == {RefusalCode.OK}
+        kept = np.delete(everyone[: PEOPLE - 4], left_out, axis=0)
+        total = opened([payload for _, payload in replies], order)
+        assert (total == session.query.sum(kept)).all()
+
+
+def test_a_failing_store_is_unavailable_before_hello_and_within_a_run(place: Place) -> None:
+    session = begin(place.study, clients=3, rows=0)
+    nodes = [gated(session.nodes[0], place), *session.nodes[1:]]
+    transcript = say_hello(place.study, nodes)
+    order = instruct(place.study, transcript, "marginals", session.query)
+    place.gate.close()
+    hidden = place.home / "hidden"
+    for path in place.home.glob(f"{STORE}*"):
+        path.rename(hidden if path.name == STORE else path.with_name("rest"))
+    assert ask(nodes[0], order, transcript) == (RefusalCode.UNAVAILABLE, b"")
+    later = replace(transcript.request, run="ab" * 16)
+    assert nodes[0].hello(later.encoded) == bytes([RefusalCode.UNAVAILABLE])
+    hidden.rename(place.home / STORE)
+    assert ask(nodes[0], order, transcript)[0] is RefusalCode.OK  # charged once, answered now
+    with nodes[0].store.transaction() as books:
+        assert len(books.charges(order.run)) == 1
+
+
+def test_no_event_of_one_person_moves_another_row(place: Place) -> None:
+    """The gate is a row function: whatever happens to p1, the others' rows are the same bytes."""
+    rows = place.rows()
+    rows.prepare("run")
+    alone = rows.codes("run")
+    for event in (
+        withdrawal("p1"),
+        row("p1", event_time="2026-05-05T00:00:00+03:00", event_id="again", record_id="r2"),
+        row("p1", event_type="objected", record_id="r3"),
+    ):
+        place.load(event)
+        found = rows.codes("run")
+        others = alone[[n for n in range(len(alone)) if n != 1]]
+        kept = found if len(found) == len(others) else np.delete(found, 1, axis=0)
+        assert (kept == others).all()

@@ -1,0 +1,257 @@
+"""Consent files: every bad row is named with its reason, the good ones are kept, once."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from consentkit import NOTICE, NOW, PURPOSE, load, row, settings, withdrawal, write
+from kesit_client.consent import standing
+from kesit_client.consent.events import read_time
+from kesit_client.consent.importing import import_file
+from kesit_client.consent.models import EventRow
+from kesit_client.consent.settings import STORE
+from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import Reason
+from kesit_client.errors import ConsentError, ConsentStoreError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ConsentStore]:
+    store = ConsentStore.open(tmp_path)
+    yield store
+    store.close()
+
+
+def counted(store: ConsentStore) -> int:
+    with store.reading() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(EventRow)) or 0)
+
+
+def reasons(store: ConsentStore, now: int = NOW) -> list[Reason]:
+    """How everybody stands."""
+    with store.reading() as connection:
+        table = standing.decide(standing.read(connection, PURPOSE), now)
+    return [Reason(value) for value in table.sort("person")["reason"]]
+
+
+def test_a_file_is_imported_once(store: ConsentStore, tmp_path: Path) -> None:
+    rows = [row("a"), row("b"), withdrawal("b")]
+    first = load(store, tmp_path, rows)
+    assert (first.rows, first.new, first.known, len(first.refused)) == (3, 3, 0, 0)
+    again = load(store, tmp_path, rows)
+    assert (again.new, again.known) == (0, 3)
+    assert reasons(store) == [Reason.GIVEN, Reason.WITHDRAWN]
+    assert stat.S_IMODE((tmp_path / STORE).stat().st_mode) == 0o600
+    events = store.events("b")
+    assert events["type"].to_list() == [1, 3]
+    assert events["offset"].to_list() == [10_800, 10_800]
+    changed = load(store, tmp_path, [row("a", collection_channel="web")])
+    assert changed.new == 1  # the same record with other content is another event
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "future": ({"event_time": "2027-01-01T00:00:00+03:00"}, "in the future"),
+    "same text": ({"consent_text_hash": NOTICE}, "are one text"),
+    "purpose": ({"purpose": "marketing"}, "unknown purpose"),
+    "no offset": ({"event_time": "2026-03-02T10:00:00"}, "UTC offset"),
+    "no time": ({"event_time": "yesterday"}, "UTC offset"),
+    "no such day": ({"event_time": "2026-02-30T10:00:00Z"}, "UTC offset"),
+    "notice late": ({"notice_shown_at": "2026-03-02T10:00:00+03:00"}, "not shown before"),
+    "no person": ({"pii_principal_id": "  "}, "pii_principal_id is missing"),
+    "no action": ({"event_id": None}, "event_id is missing"),
+    "no notice hash": ({"notice_hash": None}, "notice_hash is missing"),
+    "hash": ({"notice_hash": "AB"}, "no SHA-256"),
+    "type": ({"event_type": "agreed"}, "unknown event_type"),
+    "basis": ({"lawful_basis": "because"}, "unknown lawful_basis"),
+    "duration": ({"validity_duration": "two years"}, "no ISO 8601 duration"),
+    "flag": ({"minor": "maybe"}, "minor is neither"),
+    "birthday": ({"birth_date": "1.2.1990"}, "birth_date is no date"),
+    "shared": ({"withdrawal_method": None}, "withdrawal_method is missing"),
+    "control": ({"entity_id": "a\x07b"}, "control characters"),
+    "mojibake": ({"party_name": "ÅŸube"}, "wrong encoding"),
+    "erased": ({"event_type": "erased"}, "use `rights`"),
+    "iys": ({"event_type": "iys_status"}, "iys_channel"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_row_is_named_and_stops_nothing_else(
+    store: ConsentStore, tmp_path: Path, case: str
+) -> None:
+    changes, reason = BAD[case]
+    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")])
+    assert found.new == 2
+    [(line, _, said)] = found.refused.rows()
+    assert line == 3
+    assert reason in said
+    found.write_report(tmp_path / "report.csv")
+    assert reason in (tmp_path / "report.csv").read_text()
+    assert found.reasons() == [(said, 1, 3)]
+
+
+def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> None:
+    options = {"settings": settings(purposes=("marketing",))}
+    both = [row("a"), row("a", purpose="marketing", record_id="r2")]
+    found = load(store, tmp_path, both, **options)
+    assert found.new == 0
+    assert all("two purposes" in said for said in found.refused["reason"])
+    assert load(store, tmp_path, both[:1], **options).new == 1
+    found = load(store, tmp_path, both[1:], **options)
+    assert "two purposes" in found.refused["reason"][0]
+
+
+def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path) -> None:
+    early = withdrawal("a", "2026-01-01T00:00:00+03:00")
+    for rows in ([row("a"), early], [early]):
+        found = load(store, tmp_path, rows)
+        assert "before the consent" in found.refused["reason"][0]
+    alone = load(store, tmp_path, [withdrawal("b")])
+    assert alone.new == 1  # it may arrive before the consent that it takes back
+    load(store, tmp_path, [row("b")])
+    assert reasons(store) == [Reason.GIVEN, Reason.WITHDRAWN]
+
+
+def test_turkish_letters_in_another_encoding_are_named(store: ConsentStore, tmp_path: Path) -> None:
+    file = write(tmp_path / "consents.csv", [row("a"), row("b", party_name="Kadıköy Şubesi")])
+    file.write_bytes(file.read_text(encoding="utf-8").encode("windows-1254"))
+    found = import_file(store, file, purposes=(PURPOSE,), now=NOW)
+    assert found.new == 1
+    assert found.refused["line"].to_list() == [3]
+    assert "Windows-1254 (Turkish), first in line 3" in found.refused["reason"][0]
+
+
+def test_ragged_lines_and_line_breaks_keep_their_numbers(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    rows = [row("a", party_name="two\nlines"), row("b"), row("c", event_type="agreed")]
+    found = load(store, tmp_path, rows)
+    assert found.refused["line"].to_list() == [2, 5]
+    file = tmp_path / "consents.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], lines[3] + ",too,many", lines[3]]) + "\n")
+    found = import_file(store, file, purposes=(PURPOSE,), now=NOW)
+    assert found.refused["line"].to_list() == [2]
+    assert found.known == 1
+
+
+def test_parquet_keeps_its_types(store: ConsentStore, tmp_path: Path) -> None:
+    table = pl.DataFrame([row("1"), row("2")]).with_columns(
+        pii_principal_id=pl.Series([1, 2]),
+        event_time=pl.Series([datetime(2026, 3, 2, 7, tzinfo=UTC)] * 2).dt.convert_time_zone(
+            "Europe/Istanbul"
+        ),
+        minor=pl.Series([False, True]),
+        unknown_column=pl.Series([1, 2]),
+    )
+    table.write_parquet(tmp_path / "c.parquet")
+    found = import_file(store, tmp_path / "c.parquet", purposes=(PURPOSE,), now=NOW)
+    assert (found.new, found.ignored) == (2, ("unknown_column",))
+    assert reasons(store) == [Reason.GIVEN, Reason.MINOR]
+    [first] = store.events("1").to_dicts()
+    assert first["time"] == read_time("2026-03-02T10:00:00+03:00")[0]
+    assert first["offset"] == 10_800
+    naive = table.with_columns(pl.col("event_time").dt.replace_time_zone(None))
+    naive.write_parquet(tmp_path / "c.parquet")
+    found = import_file(store, tmp_path / "c.parquet", purposes=(PURPOSE,), now=NOW)
+    assert len(found.refused) == 2
+
+
+def test_what_is_no_file_of_consents(store: ConsentStore, tmp_path: Path) -> None:
+    file = write(tmp_path / "consents.csv", [row("a")])
+    small = settings(max_file_mb=0.0001)
+    for path, options, words in (
+        (file, {"settings": small}, "at most 0.0001"),
+        (tmp_path / "absent.csv", {}, "cannot be read"),
+        (write(tmp_path / "other.csv", [{"a": "b"}]), {}, "no column record_id"),
+    ):
+        with pytest.raises(ConsentError, match=words):
+            import_file(store, path, purposes=(PURPOSE,), now=NOW, **options)
+    (tmp_path / "c.xlsx").write_text("x")
+    (tmp_path / "c.jsonld").write_text("{")
+    (tmp_path / "c.parquet").write_text("x")
+    for name in ("c.xlsx", "c.jsonld", "c.parquet"):
+        with pytest.raises(ConsentError) as error:
+            import_file(store, tmp_path / name, purposes=(PURPOSE,), now=NOW)
+        assert error.value.remedy
+    assert counted(store) == 0
+
+
+# --- a store that refuses -----------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_what_was_there(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("a")])
+
+    @event.listens_for(store.engine, "connect")
+    def _full(connection: Any, record: Any) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+
+    store.engine.dispose()
+    with pytest.raises(ConsentStoreError, match="full"):
+        load(store, tmp_path, [row(f"p{n}") for n in range(5000)])
+    assert counted(store) == 1
+    store.close()
+    store = ConsentStore.open(tmp_path)
+    assert load(store, tmp_path, [row(f"p{n}") for n in range(5000)]).new == 5000
+    store.close()
+
+
+def test_a_locked_store_changes_nothing_and_can_still_be_read(tmp_path: Path) -> None:
+    store = ConsentStore.open(tmp_path, busy=0.05)
+    load(store, tmp_path, [row("a")])
+    other = sqlite3.connect(tmp_path / STORE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ConsentStoreError, match="locked"):
+        load(store, tmp_path, [row("b")])
+    assert reasons(store) == [Reason.GIVEN]
+    other.execute("ROLLBACK")
+    other.close()
+    assert load(store, tmp_path, [row("b")]).new == 1
+    store.close()
+
+
+def test_a_read_only_store_changes_nothing(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("a")])
+
+    @event.listens_for(store.engine, "connect")
+    def _read_only(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    store.engine.dispose()
+    with pytest.raises(ConsentStoreError, match="readonly"):
+        load(store, tmp_path, [row("b")])
+    assert counted(store) == 1
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ConsentStoreError, match="there is no consent store"):
+        ConsentStore.open(tmp_path, create=False)
+    (tmp_path / STORE).write_text("spoilt " * 1000)
+    with pytest.raises(ConsentStoreError) as error:
+        ConsentStore.open(tmp_path)
+    assert error.value.remedy
+    with pytest.raises(ConsentStoreError, match="URL cannot be used"):
+        ConsentStore.open(tmp_path, settings(url="nonsense"))
+
+
+def test_an_erased_person_stays_erased(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("a"), row("b")])
+    assert store.erase("a", NOW) == 1
+    assert reasons(store) == [Reason.ERASED, Reason.GIVEN]
+    again = load(store, tmp_path, [row("a")])
+    assert "erased" in again.refused["reason"][0]
+    for path in tmp_path.glob(f"{STORE}*"):
+        assert b"click-a" not in path.read_bytes()
+    later = row("a", event_time="2026-06-02T00:00:00Z", event_id="click-2")
+    assert load(store, tmp_path, [later], now=NOW + 2 * 86_400_000_000).new == 1

@@ -1,0 +1,211 @@
+"""Requests, clocks, exports and disposal."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consentkit import DAY, NOW, PURPOSE, load, row, withdrawal
+from kesit_client.consent import keeping
+from kesit_client.consent.events import SECOND, read_time, show_time
+from kesit_client.consent.exporting import all_events
+from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import Reason
+from kesit_client.errors import ConsentError
+from kesit_client.rights import access, clocks, disposal, exports
+from kesit_client.rights.requests import (
+    close_request,
+    of_person,
+    open_request,
+    requests,
+    suppressed,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ConsentStore]:
+    store = ConsentStore.open(tmp_path)
+    load(store, tmp_path, [row("ayşe"), row("b"), row("c")])
+    yield store
+    store.close()
+
+
+def at(text: str) -> int:
+    return read_time(text)[0]
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "opened", "due"),
+    [
+        ("access", "2026-06-01T10:00:00+03:00", "2026-07-01 10:00:00"),
+        ("erasure", "2026-01-31T23:30:00+03:00", "2026-03-02 23:30:00"),
+        ("breach", "2026-05-29T18:00:00+03:00", "2026-06-01 18:00:00"),  # over a weekend
+        ("transfer-notification", "2026-06-05T10:00:00+03:00", "2026-06-12 23:59:59"),
+        ("iys-transfer", "2026-04-21T10:00:00+03:00", "2026-04-27 23:59:59"),  # 23 April, weekend
+        ("iys-transfer", "2026-10-27T10:00:00+03:00", "2026-11-02 23:59:59"),  # 29 October
+        ("iys-transfer", "2026-03-18T22:30:00Z", "2026-03-25 23:59:59"),  # the feast of Ramadan
+    ],
+)
+def test_deadlines(kind: str, opened: str, due: str) -> None:
+    assert show_time(clocks.due(kind, at(opened))).startswith(due)
+
+
+def test_business_days_are_turkey_s() -> None:
+    for day in ((2026, 1, 1), (2026, 4, 23), (2026, 5, 1), (2026, 7, 15), (2026, 10, 29)):
+        assert not clocks.is_business_day(datetime.date(*day))
+    assert not clocks.is_business_day(datetime.date(2026, 6, 6))
+    assert clocks.is_business_day(datetime.date(2026, 6, 8))
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def test_an_objection_suppresses_until_a_person_has_looked(store: ConsentStore) -> None:
+    made = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW)
+    assert (made.principal, made.due_at) == ("ayşe", NOW + 30 * DAY)
+    assert suppressed(store, ["ayşe", "b", "x"]) == {"ayşe"}
+    assert keeping.states(store, "ayşe", [PURPOSE], NOW)[PURPOSE].eligible  # consent stands
+    close_request(store, made.id, "rejected", note="reviewed", now=NOW + DAY)
+    assert suppressed(store, ["ayşe"]) == frozenset()
+    again = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW + 2 * DAY)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    assert [item.id for item in of_person(store, "ayşe")] == [made.id, again.id]
+
+
+def test_requests_are_listed_by_their_deadline(store: ConsentStore) -> None:
+    first = open_request(store, "access", "b", now=NOW)
+    urgent = open_request(store, "breach", note="laptop", now=NOW + DAY)
+    assert [item.id for item in requests(store)] == [urgent.id, first.id]
+    assert urgent.due_at == NOW + 4 * DAY
+    assert not urgent.late(NOW + 2 * DAY)
+    assert urgent.late(NOW + 5 * DAY)
+    closed = close_request(store, urgent.id, now=NOW + 5 * DAY)
+    assert closed.late(NOW + 9 * DAY)
+    assert [item.id for item in requests(store, only_open=True)] == [first.id]
+
+
+def test_what_is_no_request(store: ConsentStore) -> None:
+    for arguments, options in (
+        (("apology",), {}),
+        (("access",), {}),
+        (("breach", "b"), {}),
+        (("objection", "b"), {}),
+    ):
+        with pytest.raises(ConsentError) as error:
+            open_request(store, *arguments, **options)
+        assert error.value.remedy
+    made = open_request(store, "access", "b", now=NOW)
+    with pytest.raises(ConsentError, match="no outcome"):
+        close_request(store, made.id, "perhaps")
+    close_request(store, made.id)
+    with pytest.raises(ConsentError, match="is closed"):
+        close_request(store, made.id)
+    with pytest.raises(ConsentError, match="no request 99"):
+        close_request(store, 99)
+
+
+def test_an_erasure_erases_and_every_recipient_must_follow(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    exports.record_export(store, "Call centre", "segment codes", ["ayşe", "b"], NOW)
+    exports.record_export(store, "Printer", "addresses", ["b"], NOW)
+    made = open_request(store, "erasure", "ayşe", now=NOW)
+    assert exports.notices(store) == []
+    close_request(store, made.id, now=NOW + DAY)
+    [notice] = exports.notices(store, only_open=True)
+    assert (notice.recipient, notice.kind) == ("Call centre", "erasure")
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        keeping.history(store, "ayşe")
+    assert requests(store)[0].principal is None
+    exports.acknowledge(store, notice.id, NOW + 2 * DAY)
+    assert exports.notices(store, only_open=True) == []
+    with pytest.raises(ConsentError, match="No notice"):
+        exports.acknowledge(store, notice.id)
+    assert [item.persons for item in exports.list_exports(store)] == [2, 1]
+    new = row("ayşe", event_time="2026-06-10T00:00:00+03:00", event_id="anew", record_id="r9")
+    load(store, tmp_path, [new], now=NOW + 20 * DAY)  # who comes back is a person like any other
+    assert len(keeping.history(store, "ayşe")) == 1
+    assert all_events(store)["principal"].to_list() == ["b", "c", "ayşe"]
+    assert keeping.states(store, "ayşe", [PURPOSE], NOW + 20 * DAY)[PURPOSE].eligible
+
+
+def test_a_rectification_reaches_the_recipients_and_a_rejection_does_not(
+    store: ConsentStore,
+) -> None:
+    exports.record_export(store, "Printer", "addresses", ["b"], NOW)
+    first = open_request(store, "rectification", "b", now=NOW)
+    close_request(store, first.id, "rejected")
+    assert exports.notices(store) == []
+    second = open_request(store, "rectification", "b", now=NOW)
+    close_request(store, second.id)
+    assert [notice.kind for notice in exports.notices(store)] == ["rectification"]
+    with pytest.raises(ConsentError, match="needs a recipient"):
+        exports.record_export(store, " ", "x", ["b"])
+
+
+def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> None:
+    exports.record_export(store, "Call centre", "segment codes", ["ayşe"], NOW)
+    open_request(store, "access", "ayşe", now=NOW)
+    keeping.withdraw(store, "ayşe", now=NOW)
+    report = access.access_report(store, "ayşe", NOW + DAY)
+    assert json.loads(access.as_json(report)) == report
+    assert report["states"] == {PURPOSE: "withdrawn"}
+    assert [item["event_type"] for item in report["events"]] == ["given", "withdrawn"]
+    assert report["events"][0]["fields"]["jurisdiction"] == "TR"
+    turkish, english = access.as_text(report), access.as_text(report, "en")
+    for words in ("Hakkınızda", "geri alındı", "Call centre", "son tarih"):
+        assert words in turkish
+    for words in ("What is kept about", "withdrawn", "Call centre", "due"):
+        assert words in english
+
+
+# --- disposal -----------------------------------------------------------------------------------
+
+
+def test_disposal_waits_for_the_retention_and_leaves_a_note(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    load(store, tmp_path, [withdrawal("b")])
+    years = 365 * DAY
+    assert disposal.ended(store, 3, NOW) == []
+    assert disposal.ended(store, 3, NOW + 3 * years) == ["b"]  # withdrawn in April 2026
+    assert disposal.ended(store, 3, NOW + 6 * years) == ["ayşe", "b", "c"]  # ended in March 2028
+    asked = open_request(store, "access", "b", now=NOW)
+    assert disposal.ended(store, 3, NOW + 3 * years) == []
+    close_request(store, asked.id, now=NOW)
+    assert disposal.overdue(store, NOW)
+    done = disposal.dispose(store, 3, NOW + 3 * years)
+    assert (done.persons, done.events) == (1, 2)
+    assert not disposal.overdue(store, done.disposed_at + DAY)
+    assert disposal.overdue(store, done.disposed_at + 200 * DAY)
+    assert disposal.disposals(store) == [done]
+    with pytest.raises(ConsentError, match="must be kept until"):
+        disposal.delete_note(store, done.id, done.keep_until - SECOND)
+    disposal.delete_note(store, done.id, done.keep_until)
+    assert disposal.disposals(store) == []
+    with pytest.raises(ConsentError, match="no disposal"):
+        disposal.delete_note(store, done.id)
+
+
+def test_a_record_s_own_retention_period_counts(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("d", retention_period="P1M"), withdrawal("d")])
+    assert disposal.ended(store, 3, NOW) == []  # the withdrawal has no period of its own
+    load(store, tmp_path, [row("e", retention_period="P1M", validity_duration="P1D")])
+    assert disposal.ended(store, 3, NOW) == ["e"]
+
+
+def test_standing_names_what_ends_soon(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("soon", validity_duration="P100D")])
+    load(store, tmp_path, [row("b", lawful_basis="contract", record_id="r2", event_id="s")])
+    [found] = keeping.stand(store, [PURPOSE], now=NOW)
+    assert (found.eligible, found.soon, found.needless) == (4, 1, 1)
+    assert found.counts == {Reason.GIVEN: 4}
+    with pytest.raises(ConsentError, match="gave nothing"):
+        keeping.withdraw(store, "b", ["marketing"])
