@@ -80,10 +80,21 @@ def open_node(home: Path, unlock: Unlock = from_environment) -> Node:
     store = Store.open(home / BOOKS)
 
     def attest(run: str, study: Study) -> None:
-        if not attesting.place_of(home, run).exists():
-            attesting.attest(
-                home, run, study, identity=identity, books=store, consent=policy.consent
-            )
+        if attesting.place_of(home, run).exists():
+            return
+        from kesit_client.rule_facts import settled  # it reads this folder, too
+
+        pack, verdicts = settled(home, study)
+        attesting.attest(
+            home,
+            run,
+            study,
+            identity=identity,
+            books=store,
+            consent=policy.consent,
+            rule_pack=pack,
+            verdicts=verdicts,
+        )
 
     return Node(
         identity=identity,
