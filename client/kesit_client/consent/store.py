@@ -197,7 +197,7 @@ class ConsentStore:
         return removed
 
     def removals(self, connection: Connection) -> str:
-        """Changes with every erasure: whoever keeps a copy of events must read all of them again."""
+        """Changes with every erasure: a copy of events must then be read anew, all of it."""
         found = connection.scalar(sa.select(Meta.value).where(Meta.key == "removals"))
         return found or ""
 
