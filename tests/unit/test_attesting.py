@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,25 @@ def test_an_erasure_takes_the_salt_and_the_tree_still_holds(setting: Attesting) 
     assert setting.prove("p5", run) == other
     assert setting.attest(run) == place_of(setting.place.home, run)
     assert setting.read(run) == statement
+
+
+def test_an_erasure_while_the_tree_is_built_leaves_no_salt(
+    setting: Attesting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, erased = attesting.merkle.levels, []
+
+    def levels(*arguments: Any) -> Any:
+        if not erased:
+            erased.append("p4")
+            with closing(ConsentStore.open(setting.place.home)) as store:
+                store.erase("p4", NOW)
+        return plain(*arguments)
+
+    monkeypatch.setattr(attesting.merkle, "levels", levels)
+    run = setting.run()
+    with pytest.raises(ConsentError, match="was erased"):
+        setting.prove("p4", run)
+    assert verify_proof(setting.prove("p5", run), setting.read(run))
 
 
 def test_nothing_in_an_attestation_tells_how_many_there_are(tmp_path: Path) -> None:

@@ -139,24 +139,38 @@ def prove(store: ConsentStore, principal: str, run: str) -> Proof:
 
 
 def _tree(home: Path, moment: Moment, study: Study) -> tuple[int, str]:
-    """Depth and root of the run's tree, which is built the first time."""
-    with closing(ConsentStore.open(home, create=False)) as store, store.writing() as connection:
-        kept = connection.execute(
-            sa.select(TreeRow.depth, TreeRow.root).where(TreeRow.run == moment.run)
-        ).one_or_none()
-        if kept is not None:
-            return kept.depth, kept.root
-        depth = merkle.public_depth(study.declared_customers)
-        leaves = _leaves(connection, moment, moment.counted(home), depth)
-        seed = secrets.token_bytes(32)
-        fill = merkle.filler(seed)
-        nodes = dict(zip(leaves["position"], leaves["leaf"], strict=True))
-        root = merkle.root(merkle.levels(nodes, depth, fill), fill).hex()
-        tree = {"run": moment.run, "depth": depth, "seed": seed, "root": root, "moment": moment.at}
-        connection.execute(sa.insert(TreeRow), [tree])
-        store.add(connection, LeafRow, leaves)
-    moment.forget_counted(home)
-    return depth, root
+    """Depth and root of the run's tree, which is built the first time.
+
+    It is built outside of the writing transaction: for a million persons it takes long enough to
+    keep an import waiting in vain. If somebody was erased meanwhile, it is built again.
+    """
+    with closing(ConsentStore.open(home, create=False)) as store:
+        while True:
+            with store.reading() as connection:
+                kept, removals = _kept(connection, moment.run), store.removals(connection)
+                if kept is not None:
+                    return kept
+                depth = merkle.public_depth(study.declared_customers)
+                leaves = _leaves(connection, moment, moment.counted(home), depth)
+            seed = secrets.token_bytes(32)
+            fill = merkle.filler(seed)
+            nodes = dict(zip(leaves["position"], leaves["leaf"], strict=True))
+            root = merkle.root(merkle.levels(nodes, depth, fill), fill).hex()
+            with store.writing() as connection:
+                if _kept(connection, moment.run) or store.removals(connection) != removals:
+                    continue
+                tree = {"run": moment.run, "depth": depth, "seed": seed, "root": root}
+                connection.execute(sa.insert(TreeRow), [tree | {"moment": moment.at}])
+                store.add(connection, LeafRow, leaves)
+            moment.forget_counted(home)
+            return depth, root
+
+
+def _kept(connection: Connection, run: str) -> tuple[int, str] | None:
+    """Depth and root of a run's tree, if it is built."""
+    query = sa.select(TreeRow.depth, TreeRow.root).where(TreeRow.run == run)
+    found = connection.execute(query).one_or_none()
+    return None if found is None else (found.depth, found.root)
 
 
 def _leaves(connection: Connection, moment: Moment, counted: pl.Series, depth: int) -> pl.DataFrame:

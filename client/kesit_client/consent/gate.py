@@ -19,12 +19,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent import standing
 from kesit_client.consent.events import SECOND
-from kesit_client.consent.models import Meta
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError
@@ -185,7 +183,7 @@ class Gate:
     def _decided(self, connection: Connection, now: int) -> pl.DataFrame:
         """How everybody stands, from the events that are known here and those that are new."""
         purpose, basis = self.study.purpose, self.study.legal_basis
-        removals = connection.scalar(sa.select(Meta.value).where(Meta.key == "removals")) or ""
+        removals = self._opened().removals(connection)
         if self._events is None or removals != self._removals:
             self._events = standing.read(connection, purpose, basis)
             self._removals = removals

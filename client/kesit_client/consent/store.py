@@ -196,6 +196,11 @@ class ConsentStore:
         connection.execute(change.values(value=secrets.token_hex(8)))
         return removed
 
+    def removals(self, connection: Connection) -> str:
+        """Changes with every erasure: a copy of events must then be read anew, all of it."""
+        found = connection.scalar(sa.select(Meta.value).where(Meta.key == "removals"))
+        return found or ""
+
     def settle(self) -> None:
         """After an erasure: leave nothing of it in SQLite's log of recent writes."""
         if self.engine.dialect.name == "sqlite":
