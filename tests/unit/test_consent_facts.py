@@ -124,7 +124,7 @@ def test_open_requests_are_as_old_as_they_are(store: ConsentStore, tmp_path: Pat
     load(store, tmp_path, [row("ayşe")])
     assert request_facts(store, NOW).oldest_days == 0
     requests.open_request(store, "access", "ayşe", now=NOW - 12 * DAY)
-    requests.open_request(store, "objection", "ayşe", now=NOW - 3 * DAY)
+    requests.open_request(store, "objection", "ayşe", purposes=(PURPOSE,), now=NOW - 3 * DAY)
     found = request_facts(store, NOW)
     assert (found.oldest_days, found.oldest_erasure_days, found.objections_open) == (12, 0, 1)
 
