@@ -61,6 +61,7 @@ def approve(
     )
     show.print_forecasts(screen, forecasts)
     preflight.require_room(study, forecasts)
+    approvals.require_rules(home, study)
     keys.confirmed("Do all members have this hash, and do you approve?", yes=yes)
     kept = approvals.approve(home, study_file, study.hash)
     show.print_facts(screen, [("Approved", str(kept))])

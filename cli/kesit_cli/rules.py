@@ -109,7 +109,8 @@ def client_rules(
       kesit client rules study.toml --home ankara --language tr
       kesit client rules study.toml --home ankara --profile bank --json
     """
-    from kesit_client.rule_facts import approved_copies, gather
+    from kesit_client.approvals import approved_copies
+    from kesit_client.rule_facts import gather
     from kesit_privacy.study import Study
     from kesit_privacy.study_file import load_study
 

@@ -12,10 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 from kesit_client import preflight
-from kesit_client.errors import ClientError
+from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import BOOKS, POLICY, STUDIES
 from kesit_client.policy import Policy
 from kesit_client.preflight import Forecast
+from kesit_client.rule_facts import blocking
 from kesit_privacy.errors import StudyError
 from kesit_privacy.files import replacing, slug
 from kesit_privacy.study import Study
@@ -48,6 +49,7 @@ def approve(home: Path, file: Path, expected: str) -> Path:
     Raises:
         StudyError: the file is not that study.
         Refusal: the policy forbids it.
+        PolicyError: a blocking rule of data protection fails.
         BudgetError: a whole run does not fit in what is left.
         ClientError: the policy or the books cannot be used, or the disk refuses.
     """
@@ -59,6 +61,7 @@ def approve(home: Path, file: Path, expected: str) -> Path:
             remedy="Compare the file with the other members' copies; approve only what you agreed.",
         )
     preflight.require_room(study, price(home, study))
+    require_rules(home, study)
     kept = copies(home).get(study.hash)
     place = kept or home / STUDIES / f"{slug(study.name)}-{study.hash[:12]}.toml"
     with _undone(None if kept else place), closing(preflight.open_books(home / BOOKS)) as store:
@@ -69,6 +72,22 @@ def approve(home: Path, file: Path, expected: str) -> Path:
         with store.transaction() as books:
             books.approve(study)
     return place
+
+
+def require_rules(home: Path, study: Study) -> None:
+    """Refuse a study for which a blocking rule of the policy's packs fails.
+
+    Raises:
+        PolicyError: one does; the error names all.
+    """
+    found = blocking(home, study, Policy.load(home / POLICY).rules)
+    if found:
+        told = " ".join(f"{finding.rule.id}: {finding.evidence.en}" for finding in found)
+        raise PolicyError(
+            f"The rules of data protection forbid this study here. {told}",
+            remedy="`kesit client rules STUDY.toml` says what to do about each; grounds that the"
+            " study cannot show are recorded in attestations.toml.",
+        )
 
 
 def withdraw(home: Path, which: str) -> str:
@@ -111,6 +130,16 @@ def copies(home: Path) -> dict[str, Path]:
         with contextlib.suppress(StudyError):
             found[load_study(path).hash] = path
     return found
+
+
+def approved_copies(home: Path) -> tuple[Study, ...]:
+    """The studies in the folder, in the order of their names.
+
+    Raises:
+        StudyError: one cannot be read.
+    """
+    studies = (load_study(path) for path in copies(home).values())
+    return tuple(sorted(studies, key=lambda study: (study.name, study.hash)))
 
 
 def _copy(file: Path, place: Path) -> None:

@@ -122,6 +122,7 @@ class Policy:
         window: when the node answers.
         consent: "required" if a row counts only with a ground in the consent store; "not-kept" if
             the owner keeps no such store, and sees to it in another way.
+        rules: packs of rules of data protection; a study that one of them blocks is not approved.
     """
 
     purposes: tuple[Name, ...]
@@ -140,6 +141,7 @@ class Policy:
     bundles: tuple[Key, ...] | None = None
     window: Window | None = None
     consent: Literal["required", "not-kept"] = "not-kept"
+    rules: tuple[Literal["kvkk", "gdpr"], ...] = ("kvkk",)
 
     @classmethod
     def load(cls, path: Path) -> Policy:

@@ -6,12 +6,12 @@ Its policy, its member list, its records, and counts over its consents and perso
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from kesit_client.approvals import copies
 from kesit_client.consent.events import to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
@@ -22,6 +22,7 @@ from kesit_privacy.rules import (
     ATTESTATIONS,
     ConsentFacts,
     Facts,
+    Finding,
     Records,
     RequestFacts,
     evaluate,
@@ -31,7 +32,6 @@ from kesit_privacy.rules import (
     policy_facts,
 )
 from kesit_privacy.study import Study
-from kesit_privacy.study_file import load_study
 
 ATTESTED_PACK: Final = "kvkk"
 SETTLED: Final = frozenset({"study", "policy", "members", "attestation"})
@@ -54,14 +54,17 @@ def gather(
         KesitError: this is no client's folder, or a file in it is broken; the error names it.
     """
     own_request(home)
-    return _facts(home, study, now, attestations)
+    return _facts(home, study, now, attestations, Policy.load(home / POLICY))
 
 
 def _facts(
-    home: Path, study: Study | None, now: datetime.datetime, attestations: Path | None
+    home: Path,
+    study: Study | None,
+    now: datetime.datetime,
+    attestations: Path | None,
+    policy: Policy,
 ) -> Facts:
     records = _records(home, attestations)
-    policy = Policy.load(home / POLICY)
     consents, requests, log_days = (
         _counts(home, study, now) if policy.consent == "required" else (None, None, None)
     )
@@ -79,6 +82,19 @@ def _facts(
     )
 
 
+def blocking(
+    home: Path, study: Study, packs: Sequence[str], now: datetime.datetime | None = None
+) -> tuple[Finding, ...]:
+    """Findings by which the study must not run here, from settings and records alone.
+
+    Raises:
+        KesitError: a file in the folder is broken; the error names it.
+    """
+    facts = _settings(home, study, now)
+    reports = [evaluate(load_pack(name), facts) for name in packs]
+    return tuple(finding for report in reports for finding in report.findings if finding.blocks)
+
+
 def settled(
     home: Path, study: Study, now: datetime.datetime | None = None
 ) -> tuple[tuple[str, str], tuple[dict[str, str], ...]]:
@@ -90,24 +106,18 @@ def settled(
         KesitError: a file in the folder is broken; the error names it.
     """
     pack = load_pack(ATTESTED_PACK)
-    moment = now or datetime.datetime.now(datetime.UTC)
-    facts = replace(
-        _facts(home, study, moment, None), consents=None, requests=None, disposal_log_days=None
-    )
-    found = {finding.rule.id: finding for finding in evaluate(pack, facts).findings}
+    findings = evaluate(pack, _settings(home, study, now)).findings
+    found = {finding.rule.id: finding for finding in findings}
     told = [rule.id for rule in pack.rules if rule.id in found and rule.subject in SETTLED]
     verdicts = ({"rule": name, "verdict": found[name].verdict.value} for name in told)
     return (pack.id, pack.version), tuple(verdicts)
 
 
-def approved_copies(home: Path) -> tuple[Study, ...]:
-    """The studies in the folder, in the order of their names.
-
-    Raises:
-        StudyError: one cannot be read.
-    """
-    studies = (load_study(path) for path in copies(home).values())
-    return tuple(sorted(studies, key=lambda study: (study.name, study.hash)))
+def _settings(home: Path, study: Study, now: datetime.datetime | None) -> Facts:
+    """All but what persons' records tell."""
+    moment = now or datetime.datetime.now(datetime.UTC)
+    policy = Policy.load(home / POLICY)
+    return _facts(home, study, moment, None, replace(policy, consent="not-kept"))
 
 
 def _counts(

@@ -106,6 +106,23 @@ def test_what_is_not_approved_leaves_no_copy(home: Path, study_file: Path) -> No
     assert approved(home) == []
 
 
+def test_a_study_that_a_blocking_rule_forbids_is_not_approved(home: Path, study_file: Path) -> None:
+    """A special category without a ground; with the ground, or without the pack, it is."""
+    plain = study_file.read_text()
+    tagged = plain.replace('name = "age"', 'name = "age"\ntags = ["special-category"]', 1)
+    assert tagged != plain
+    study_file.write_text(tagged, encoding="utf-8")
+    study = load_study(study_file)
+    with pytest.raises(PolicyError, match="KVKK-6") as error:
+        approvals.approve(home, study_file, study.hash)
+    helps(error)
+    assert approved(home) == []
+    policy = (home / POLICY).read_text()
+    (home / POLICY).write_text("rules = []\n" + policy)
+    approvals.approve(home, study_file, study.hash)
+    assert approved(home) == [study.hash]
+
+
 def test_a_note_that_fails_takes_the_copy_back(
     home: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
