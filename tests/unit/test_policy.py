@@ -38,6 +38,7 @@ FULL: dict[str, Any] = {
     "max_roster": 40,
     "bundles": [A],
     "consent": "required",
+    "rules": ["kvkk", "gdpr"],
     "window": {"hours": "08:00-18:00", "days": ["mon", "fri"], "time_zone": "Europe/Istanbul"},
 }
 
