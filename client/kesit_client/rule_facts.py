@@ -14,7 +14,8 @@ from typing import Final
 
 from kesit_client.consent.events import to_us
 from kesit_client.consent.facts import consent_facts
-from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.settings import ConsentSettings
+from kesit_client.consent.store import STORE, ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
 from kesit_client.rights.facts import disposal_log_days, request_facts
@@ -123,7 +124,12 @@ def _settings(home: Path, study: Study, now: datetime.datetime | None) -> Facts:
 def _counts(
     home: Path, study: Study | None, now: datetime.datetime
 ) -> tuple[ConsentFacts | None, RequestFacts | None, int | None]:
-    """Counts over consents, over requests, and for how long disposals are recorded (days)."""
+    """Counts over consents, over requests, and for how long disposals are recorded (days).
+
+    Before the first import nothing is known.
+    """
+    if ConsentSettings.load(home).url is None and not (home / STORE).is_file():
+        return None, None, None
     with closing(ConsentStore.open(home, create=False)) as store:
         moment = to_us(now)
         consents = None if study is None else consent_facts(store, study, moment)
