@@ -14,8 +14,8 @@ from typing import Final
 
 from kesit_client.consent.events import to_us
 from kesit_client.consent.facts import consent_facts
-from kesit_client.consent.settings import ConsentSettings
-from kesit_client.consent.store import STORE, ConsentStore
+from kesit_client.consent.settings import STORE, ConsentSettings
+from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
 from kesit_client.rights.facts import disposal_log_days, request_facts
