@@ -75,30 +75,38 @@ def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
 
 
 def merge(
-    log_file: Annotated[Path, typer.Argument(metavar="LOG", hidden=True)], home: Home
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", hidden=True)], home: Home
 ) -> None:
-    """Merge the coordinator's signed spending LOG into books that were restored from a backup.
+    """Merge the coordinator's signed spending LOGs into books that were restored from a backup.
 
-    A pinned coordinator must have signed it. Merge the logs of all runs since the backup, and of
-    every coordinator that this node answered.
+    A pinned coordinator must have signed them. Give the logs of all runs since the backup, and of
+    every coordinator that this node answered, at once: if the books' witness is gone, nothing here
+    can tell whether one is missing.
 
     \b
     Example:
-      kesit client merge spending-log.json --home ankara
+      kesit client merge run-1/spending-log.json run-2/spending-log.json --home ankara
     """
-    from kesit_client.restoring import merge_log
+    from kesit_client.restoring import merge_logs
 
-    merged = merge_log(home, log_file)
+    merged = merge_logs(home, logs)
     state = "the node answers again" if merged.restored is None else merged.restored
+    screen = show.console()
     show.print_facts(
-        show.console(),
+        screen,
         [
-            ("Merged", f"{merged.added} of {merged.entries} charges were new"),
+            ("Merged", f"{merged.added} of {merged.own} charges of this node were new"),
             ("Books", state),
         ],
     )
-    if merged.restored is not None:
-        raise typer.Exit(exits.DATA)
+    if merged.restored is None:
+        return
+    if not merged.own:
+        screen.print(
+            "These logs name no run of this node under the keys that it knows. If its keys were"
+            " changed, join the newest member list first (kesit client join)."
+        )
+    raise typer.Exit(exits.DATA)
 
 
 def check(

@@ -160,9 +160,9 @@ class Store:
     def merge(self, log: Sequence[Spending], me: str, former: Collection[str] = ()) -> int:
         """Add what the server's log knows and these books forgot; answers are allowed again.
 
-        Unfinished runs are closed: what they already answered may be among the forgotten. If the
-        witness counted more charges than are known even now, the books stay refused: another log
-        is missing.
+        Unfinished runs are closed: what they already answered may be among the forgotten. The
+        books stay refused while a charge that the witness saw is not known (another log is
+        missing), and where there is no witness and the log names no run of this client.
 
         Args:
             me: this client's identity. former: those that it had before.
@@ -172,14 +172,18 @@ class Store:
         """
         with self.transaction() as books:
             mine = {me, *former}
-            added = sum(_merge_entry(books, entry) for entry in log if mine & set(entry.roster))
+            own = [entry for entry in log if mine & set(entry.roster)]
+            added = sum(_merge_entry(books, entry) for entry in own)
             books.end_all_runs()
-            known, seen = (
-                books.charged(),
-                0 if self._path is None else self._charges_seen(self._path),
-            )
-            if known < seen:
-                books.set("restored", f"{known} charges are known, their witness saw {seen}")
+            missing = self._unknown(books)
+            if missing is None and not own and books.get("restored") is not None:
+                return added
+            if missing:
+                books.set(
+                    "restored",
+                    f"{missing} charges that the witness saw are not known yet; ask the coordinator"
+                    " for the other logs and merge them",
+                )
                 return added
             books.set("restored", None)
             if self._path is not None:
@@ -202,18 +206,26 @@ class Store:
         except (ValueError, KeyError, TypeError, OverflowError):
             return sys.maxsize
 
-    @classmethod
-    def _charges_seen(cls, path: Path) -> int:
-        """Charges that the witness counted; 0 if it is gone or unreadable."""
-        try:
-            return int(json.loads(cls._witness_path(path).read_text())["charges"])
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    def _unknown(self, books: Books) -> int | None:
+        """How many charges the witness saw that are not in the books; None if it is gone.
+
+        It names each by a part of its instruction's hash: a charge that was never made here (of an
+        attempt that this client refused, say) cannot stand in for one that was.
+        """
+        if self._path is None:
             return 0
+        try:
+            marks = json.loads(self._witness_path(self._path).read_text())["marks"]
+            return len({str(mark) for mark in marks} - books.marks())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @classmethod
     def _write_witness(cls, path: Path, books: Books) -> None:
         with replacing(cls._witness_path(path)) as file:
-            seen = {"head": books.head(), "charges": books.charged()}
+            seen = {"head": books.head(), "marks": sorted(books.marks())}
             file.write(json.dumps(seen).encode())
 
     @staticmethod
@@ -355,9 +367,10 @@ class Books:
         query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
         return int(self._db.execute(query).fetchone()[0])
 
-    def charged(self) -> int:
-        """Number of charges ever made."""
-        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
+    def marks(self) -> frozenset[str]:
+        """A short name (16 hex digits) of each charge: the beginning of its instruction's hash."""
+        rows = self._db.execute("SELECT instruction FROM charge")
+        return frozenset(bytes(instruction)[:8].hex() for (instruction,) in rows)
 
     def answer(self, run: str, step: str, attempt: int) -> bytes | None:
         """The stored answer, or None."""

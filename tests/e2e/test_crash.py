@@ -136,10 +136,8 @@ def check_survival(scene: Scene) -> None:
     opened = kit.opened([answer, *(payload for _, payload in others)], order)
     assert (opened == QUERY.sum(CODES)).all()
     # What was charged is witnessed, so a later restoration of the file cannot hide it.
-    assert json.loads((scene.folder / "books.sqlite.witness").read_text()) == {
-        "head": 2,
-        "charges": 1,
-    }  # a charge and an answer
+    witness = json.loads((scene.folder / "books.sqlite.witness").read_text())
+    assert (witness["head"], len(witness["marks"])) == (2, 1)  # a charge and an answer
     node.store.close()
 
 

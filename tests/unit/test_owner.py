@@ -31,7 +31,7 @@ from kesit_client.home import (
 )
 from kesit_client.inspection import FAIL, OK, WARN, Finding, inspect
 from kesit_client.pins import COORDINATOR, pin
-from kesit_client.restoring import merge_log
+from kesit_client.restoring import merge_logs
 from kesit_client.store import Store
 from kesit_privacy import node_keys
 from kesit_privacy.enrolment import sign_request
@@ -242,8 +242,8 @@ def test_a_backup_restored_elsewhere_refuses_until_the_log_is_merged(
     with pytest.raises(StoreError, match="look restored"):
         preflight.open_books(restored / BOOKS)
     log = answered.log(tmp_path / "log.json", answered.node.me)
-    merged = merge_log(restored, log)
-    assert (merged.entries, merged.added, merged.restored) == (1, 0, None)
+    merged = merge_logs(restored, [log])
+    assert (merged.own, merged.added, merged.restored) == (1, 0, None)
     preflight.open_books(restored / BOOKS).close()
 
 
@@ -261,14 +261,14 @@ def test_charges_of_former_identities_are_merged_too(home: Path, tmp_path: Path)
 def merge_log_into_new_books(home: Path, log: Path) -> int:
     """Number of charges that were added."""
     Store.open(home / BOOKS).close()
-    return merge_log(home, log).added
+    return merge_logs(home, [log]).added
 
 
 def test_a_log_of_a_server_that_is_not_pinned_is_refused(home: Path, tmp_path: Path) -> None:
     log = Answered(home).log(tmp_path / "log.json", "ab" * 32)
     (home / POLICY).write_text(SHOP_POLICY)
     with pytest.raises(ProtocolError, match="not signed by a server that the policy pins"):
-        merge_log(home, log)
+        merge_logs(home, [log])
 
 
 def test_a_backup_never_overwrites_and_leaves_nothing_when_it_fails(

@@ -185,7 +185,12 @@ def test_a_file_replaced_under_a_running_node_is_noticed(past: Past) -> None:
     assert past.answer(node, past.second)[0] is RefusalCode.OK
     in_place(past)
     assert node.answer(past.second.encode(), past.session.transcript.encoded) == REFUSED
-    assert json.loads(Path(f"{past.path}.witness").read_text()) == {"head": 4, "charges": 2}
+    witness = json.loads(Path(f"{past.path}.witness").read_text())
+    assert witness["head"] == 4
+    with node.store.transaction() as books:
+        made = [bytes(charge.instruction)[:8].hex() for charge in books.charges(past.second.run)]
+    assert len(witness["marks"]) == 2
+    assert set(made) <= set(witness["marks"])  # the file that came back knows one of them
 
 
 def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
@@ -195,6 +200,32 @@ def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
     assert past.node().store.restored is not None
     Path(f"{past.path}.witness").write_text('{"head": 1}')
     assert past.node().store.restored is not None
+
+
+def test_charges_of_others_runs_do_not_stand_in_for_those_that_the_witness_saw(past: Past) -> None:
+    """As many charges as the witness counted are not the charges that it saw."""
+    node = past.node()
+    assert past.answer(node, past.second)[0] is RefusalCode.OK
+    node = past.node(in_place(past))
+    strangers = [
+        replace(entry, instruction=f"{number:064x}", step=f"refused-{number}")
+        for number, entry in enumerate(past.entries_read())
+    ]
+    node.store.merge(strangers, past.me)
+    assert node.store.restored is not None
+    assert "ask the coordinator" in str(node.store.restored)
+    node.store.merge(past.entries_read(), past.me)
+    assert node.store.restored is None
+
+
+def test_a_log_of_nobody_s_runs_lifts_nothing_without_a_witness(past: Past) -> None:
+    node = past.node(in_place(past))
+    Path(f"{past.path}.witness").unlink()
+    others = [replace(entry, roster=("ab" * 32,)) for entry in past.entries_read()]
+    assert node.store.merge(others, past.me) == 0
+    assert node.store.restored is not None
+    node.store.merge(past.entries_read(), past.me)
+    assert node.store.restored is None
 
 
 @pytest.mark.parametrize("way", WAYS)
