@@ -8,9 +8,12 @@ from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
+import typer.core
 
 import kesit_privacy.quiet  # noqa: F401  (before anything may import Flower)
 from kesit_cli import bench, client, demo, exits, officer, segments, server, simulate, study
+
+typer.core.HAS_RICH = False  # Typer would escape the brackets of plain help texts for Rich
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -144,11 +144,13 @@ def _print_runs(runs: tuple[RunState, ...]) -> None:
     from kesit_server.deployment.studies import INTERRUPTED
     from kesit_server.statement import round_up
 
-    table = show.new_table("run", "study", "state", "sums asked for", "ε spent", right=(3, 4))
+    table = show.new_table("run", "study", "state", "sums asked for", "ε at most", right=(3, 4))
     for run in runs:
         spent = round_up(accounting.epsilon(run.units, run.study.delta)) if run.units else 0.0
         asked = f"{run.attempts} (plan: {len(run.study.plan)})"
-        state = run.state + (": resume it" if run.state == INTERRUPTED else "")
+        state = run.state
+        if run.state == INTERRUPTED:
+            state += ": resume it" if run.attempts else ": nothing was asked; start anew"
         table.add_row(run.run[:8], run.study.name, state, asked, f"{spent:g}")
     show.put(show.console(), table)
 

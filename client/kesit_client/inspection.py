@@ -88,6 +88,7 @@ def inspect(
     found += _safely("studies", lambda: _studies(home))
     if study_file is not None:
         study = load_study(study_file)
+        found += _safely("study's approval", lambda: _study_approval(home, study))
         found += _safely("study's policy", lambda: _study_policy(home, study))
         found += _safely("study's budget", lambda: _study_budget(home, study))
         found += _safely("study's data", lambda: _study_data(home, study))
@@ -323,6 +324,17 @@ def _studies(home: Path) -> Iterator[Finding]:
             continue
         check_policy(study, policy)
         yield Finding(OK, "studies", f"{study.name} ({study.hash[:16]}) is approved")
+
+
+def _study_approval(home: Path, study: Study) -> Iterator[Finding]:
+    with closing(preflight.existing_books(home / BOOKS)) as store, store.transaction() as books:
+        approved = books.approved(study.hash)
+    if approved and study.hash in approvals.copies(home):
+        yield Finding(OK, "study's approval", "approved here")
+    else:
+        yield _warn(
+            "study's approval", "not approved here", f"`kesit client approve STUDY --home {home}`"
+        )
 
 
 def _study_policy(home: Path, study: Study) -> Iterator[Finding]:

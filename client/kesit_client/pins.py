@@ -79,6 +79,11 @@ def pin(home: Path, name: str, text: str, *, replace: bool = False) -> Pin:
     identity, status = _peer(home, text)
     for other, known in policy.peers.items():
         if known == identity:
+            if other != name:
+                raise ClientError(
+                    f"This is the fingerprint of {other!r}, not of {name!r}.",
+                    remedy=f"Ask {name!r} for its own, by telephone or in person.",
+                )
             raise _pinned_already(other)
     if name in policy.peers and not replace:
         raise ClientError(

@@ -157,9 +157,9 @@ class Card:
                 f"{self.segment}. {self.name.tr}",
                 f"  büyüklük: {size} müşteri (%95: {ends[0]} – {ends[1]}),"
                 f" payı {share} ({shares[0]} – {shares[1]})",
-                f"  kararlılık: {self.stability.tr} (Jaccard ortalama"
+                f"  kararlılık: {self.stability.tr} (ortalama Jaccard"
                 f" {naming.number(self.jaccard, 'tr')},"
-                f" en kötü {naming.number(self.jaccard_worst, 'tr')})",
+                f" en düşük {naming.number(self.jaccard_worst, 'tr')})",
             ]
         else:
             lines = [

@@ -382,7 +382,7 @@ class Federation:
         reasons = self._reasons(absent[:10])
         raise FederationError(
             f"{present} members are left, the study needs {self.study.roster.min_size}"
-            f" ({reasons or 'the others fell away, or no other node is connected'}).",
+            f" ({reasons or 'the others fell away, or are not connected'}).",
             remedy="Solve what keeps them away, or agree on a smaller roster.min_size.",
         )
 

@@ -58,7 +58,7 @@ _WORDS = {
     "leaves": Wording("segment (customers)", "segment (müşteri)"),
     "height": Wording(
         "cost of joining (root mean squared distance, share of a feature's range)",
-        "birleştirmenin bedeli (kare ortalama uzaklık, bir özelliğin aralığına oranla)",
+        "birleştirmenin bedeli (karesel ortalama uzaklık, bir özelliğin aralığına oranla)",
     ),
 }
 

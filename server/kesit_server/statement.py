@@ -109,7 +109,8 @@ def as_text(statement: dict[str, Any]) -> str:
 
 _OF_SUMS = {
     True: "Every number in segments.json was computed from these sums alone",
-    False: "These sums were asked for, and the members were charged for them",
+    False: "These sums were asked for. Each member that did not refuse was charged, so this is the"
+    " most that it can have cost any of them",
 }
 
 

@@ -33,7 +33,7 @@ NOT_RELEASABLE = Wording("Simulated, not releasable", "Simülasyon, yayımlanama
 
 FIGURES = {
     "customers": Wording("customers", "müşteri sayısı"),
-    "mean_squared_distance": Wording("mean squared distance", "ortalama kare uzaklık"),
+    "mean_squared_distance": Wording("mean squared distance", "ortalama karesel uzaklık"),
     "silhouette": Wording("silhouette", "siluet"),
     "distance_50": Wording("half are nearer than", "yarısı şundan yakın"),
     "distance_75": Wording("three quarters are nearer than", "dörtte üçü şundan yakın"),
@@ -200,7 +200,8 @@ def _choice_text(choice: Choice, language: Language) -> str:
 def _fit_text(fit: Mapping[str, Figure], language: Language) -> str:
     title = Wording(
         "Fit (95% intervals of the noise; distances in public ranges of a feature)",
-        "Uyum (gürültünün %95 aralıkları; uzaklıklar bir özelliğin aralığına oranla)",
+        "Uyum (gürültünün %95 aralıkları; uzaklıklar bir özelliğin herkesçe bilinen aralığına"
+        " oranla)",
     )
     lines = [title.of(language)]
     for name, words in FIGURES.items():
@@ -221,7 +222,7 @@ def _tree_text(tree: Dendrogram, names: list[Wording], language: Language) -> st
     """The dendrogram from its root, the costliest join first; a branch's parts are indented."""
     title = Wording(
         "Dendrogram (what joining costs: root mean squared distance)",
-        "Dendrogram (birleştirmenin bedeli: kare ortalama uzaklık)",
+        "Dendrogram (birleştirmenin bedeli: karesel ortalama uzaklık)",
     )
     leaves = len(tree.sizes)
     lines, stack = [title.of(language)], [(leaves + len(tree.merges) - 1, 1)]

@@ -165,7 +165,8 @@ def test_a_key_that_only_the_list_offers_is_not_found(federation: Federation, an
 def test_one_s_own_key_and_a_key_twice_are_refused(federation: Federation, ankara: Path) -> None:
     refused(ankara, "me", federation.fingerprint_of("Ankara"), "your own fingerprint")
     pin(ankara, "İzmir", federation.fingerprint_of("İzmir"))
-    refused(ankara, "other", federation.fingerprint_of("İzmir"), "pinned already, as 'İzmir'")
+    refused(ankara, "other", federation.fingerprint_of("İzmir"), "of 'İzmir', not of 'other'")
+    refused(ankara, "İzmir", federation.fingerprint_of("İzmir"), "pinned already, as 'İzmir'")
     pin(ankara, COORDINATOR, federation.fingerprint)
     refused(ankara, COORDINATOR, federation.fingerprint, "pinned already")
 

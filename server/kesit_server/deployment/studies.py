@@ -156,7 +156,7 @@ def find(coordinator: Coordinator, run: str) -> Path:
 
 def states(coordinator: Coordinator) -> tuple[RunState, ...]:
     """All runs, the newest first."""
-    paths = sorted(_folders(coordinator), key=lambda path: -path.stat().st_mtime)
+    paths = sorted(_folders(coordinator), key=lambda path: -(path / STUDY).stat().st_mtime)
     return tuple(_state(coordinator, path) for path in paths)
 
 
