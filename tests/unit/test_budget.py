@@ -38,6 +38,7 @@ from kit import (
     random_codes,
     say_hello,
     small_nodes,
+    small_study,
     spent,
 )
 
@@ -360,3 +361,8 @@ def test_a_purpose_has_a_cap_of_its_own() -> None:
     with node.store.transaction() as books:
         assert books.spent(purpose="fraud-prevention") <= node.policy.units(cap)
         assert "purpose 'fraud-prevention' budget" in books.refusals()[0][2]
+
+
+def test_the_budget_of_a_study_is_the_accountant_s() -> None:
+    study = small_study(epsilon=0.7, delta=1e-6)
+    assert study.mu2_units == accounting.budget_units(0.7, 1e-6)

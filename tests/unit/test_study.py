@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kesit_privacy import accounting, recipes
+from kesit_privacy import recipes
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.processing import Processing
@@ -494,15 +494,3 @@ def test_the_steps_together_never_exceed_the_study(cuts: list[int], epsilon: flo
     assert study.mu2_units - len(units) < sum(units) <= study.mu2_units
     for step, unit in zip(study.plan, units, strict=True):
         assert unit <= study.mu2_units * step.exact_share < unit + 1
-
-
-def test_the_budget_of_a_study_is_the_accountant_s() -> None:
-    study = small_study(epsilon=0.7, delta=1e-6)
-    assert study.mu2_units == accounting.budget_units(0.7, 1e-6)
-
-
-@pytest.mark.parametrize("bad", ["\x1b[2J", "\x7f", "\u009b31m", "\u202e", "\u2028"])
-def test_names_hold_nothing_that_would_steer_a_terminal(bad: str) -> None:
-    assert small_study(name="Müşteri kesiti: ığĞİş").name
-    with pytest.raises(StudyError):
-        small_study(name=f"rich{bad}")

@@ -88,5 +88,12 @@ def test_an_empty_table_says_nothing() -> None:
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(StudyError) as caught:
-        kit.small_study(**changes)
+        kit.kit.small_study(**changes)
     kit.broken(caught)
+
+
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\x7f", "\u009b31m", "\u202e", "\u2028"])
+def test_names_hold_nothing_that_would_steer_a_terminal(bad: str) -> None:
+    assert kit.small_study(name="Müşteri kesiti: ığĞİş").name
+    with pytest.raises(StudyError):
+        kit.small_study(name=f"rich{bad}")
