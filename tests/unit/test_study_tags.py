@@ -88,7 +88,7 @@ def test_an_empty_table_says_nothing() -> None:
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(StudyError) as caught:
-        kit.kit.small_study(**changes)
+        kit.small_study(**changes)
     kit.broken(caught)
 
 
