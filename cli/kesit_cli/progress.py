@@ -75,7 +75,7 @@ class Progress:
             total = None if answered == asked else asked
             self._bar.update(self._task, completed=answered, total=total)
         elif answered < asked and time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._print(f"  {answered} of {asked} answered")
+            self._print(f"  {answered} of {asked} have answered so far")
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
