@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import typer
 
-from kesit_cli.show import console, new_table, put
+from kesit_cli.show import console, new_table, plain, put
 from kesit_privacy.errors import BudgetError, KesitError, ProtocolError
 
 OK: Final = 0
@@ -77,4 +77,4 @@ def _explain(error: KesitError) -> None:
 
 
 def _say(label: str, text: str) -> None:
-    typer.echo(f"{typer.style(f'{label}:', bold=True)} {text}", err=True)
+    typer.echo(f"{typer.style(f'{label}:', bold=True)} {plain(text)}", err=True)

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from kesit_cli.show import console
+from kesit_cli.show import console, plain
 
 LINE_SECONDS = 2.0
 """Without a terminal, at most one line of counts in this time."""
@@ -79,7 +79,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, soft_wrap=True)
+        self._console.print(plain(text), soft_wrap=True)
 
 
 class CellProgress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,10 +52,20 @@ def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
 
 def put(out: Console, table: Table) -> None:
     """Print a table without the spaces that fill its lines."""
+    for column in table.columns:
+        column._cells = [plain(cell) if isinstance(cell, str) else cell for cell in column._cells]
     with out.capture() as captured:
         out.print(table)
     lines = captured.get().splitlines()
     out.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+
+
+def plain(text: str) -> str:
+    """The text without characters that would steer a terminal: some of it comes from others."""
+    return _STEERING.sub("\ufffd", text)
+
+
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_forecasts(out: Console, forecasts: Sequence[Forecast]) -> None:

@@ -13,6 +13,7 @@ import sqlite3
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from kesit_client.consent.attesting import ATTESTATIONS
 from kesit_client.consent.gate import MOMENTS
@@ -60,7 +61,7 @@ def write_backup(home: Path, file: Path) -> None:
             for name in PARTS:
                 if (home / name).exists():
                     archive.add(home / name, arcname=name)
-            _add_database(archive, home / BOOKS)
+            _add_database(archive, home / BOOKS, forget=_KEYS_OF_RUNS)
             if (home / STORE).exists():
                 _add_database(archive, home / STORE)
     except (OSError, sqlite3.Error) as error:
@@ -70,12 +71,20 @@ def write_backup(home: Path, file: Path) -> None:
         ) from error
 
 
-def _add_database(archive: tarfile.TarFile, path: Path) -> None:
+_KEYS_OF_RUNS: Final = "UPDATE run SET ephemeral = NULL"
+"""A restored node answers no old run; a thief of the archive could take that run's masks off."""
+
+
+def _add_database(archive: tarfile.TarFile, path: Path, forget: str | None = None) -> None:
     with (
         closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as books,
         closing(sqlite3.connect(":memory:")) as copy,
     ):
         books.backup(copy)
+        if forget is not None:
+            copy.execute("PRAGMA secure_delete = ON")
+            copy.execute(forget)
+            copy.commit()
         data = copy.serialize()
     entry = tarfile.TarInfo(path.name)
     entry.size, entry.mode, entry.mtime = len(data), 0o600, int(path.stat().st_mtime)

@@ -209,23 +209,24 @@ class Store:
     def _unknown(self, books: Books) -> int | None:
         """How many charges the witness saw that are not in the books; None if it is gone.
 
-        It names each by a part of its instruction's hash: a charge that was never made here (of an
-        attempt that this client refused, say) cannot stand in for one that was.
+        It names each by its instruction and its cost: a charge that was never made here (of an
+        attempt that this client refused, say) or a cheaper one cannot stand in for one that was.
         """
         if self._path is None:
             return 0
         try:
-            marks = json.loads(self._witness_path(self._path).read_text())["marks"]
-            return len({str(mark) for mark in marks} - books.marks())
+            seen = json.loads(self._witness_path(self._path).read_text())["costs"]
+            known = books.costs()
+            return sum(known.get(name, 0) < int(units) for name, units in seen.items())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     @classmethod
     def _write_witness(cls, path: Path, books: Books) -> None:
         with replacing(cls._witness_path(path)) as file:
-            seen = {"head": books.head(), "marks": sorted(books.marks())}
+            seen = {"head": books.head(), "costs": books.costs()}
             file.write(json.dumps(seen).encode())
 
     @staticmethod
@@ -367,10 +368,14 @@ class Books:
         query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
         return int(self._db.execute(query).fetchone()[0])
 
-    def marks(self) -> frozenset[str]:
-        """A short name (16 hex digits) of each charge: the beginning of its instruction's hash."""
-        rows = self._db.execute("SELECT instruction FROM charge")
-        return frozenset(bytes(instruction)[:8].hex() for (instruction,) in rows)
+    def costs(self) -> dict[str, int]:
+        """Units that each instruction has cost, by the beginning of its hash (16 hex digits)."""
+        rows = self._db.execute("SELECT instruction, units FROM charge")
+        costs: dict[str, int] = {}
+        for instruction, units in rows:  # a merged charge may stand in two parts
+            name = bytes(instruction)[:8].hex()
+            costs[name] = costs.get(name, 0) + int(units)
+        return costs
 
     def answer(self, run: str, step: str, attempt: int) -> bytes | None:
         """The stored answer, or None."""
@@ -410,9 +415,15 @@ def _merge_entry(books: Books, entry: Spending) -> int:
     If they have *another* instruction at its place, both were answered, and both count.
     """
     digest = bytes.fromhex(entry.instruction)
-    here = [c for c in books.charges(entry.run, entry.step) if c.attempt == entry.attempt]
-    other = bool(here) and all(charge.instruction != digest for charge in here)
+    of_run = [c for c in books.charges(entry.run) if c.attempt == entry.attempt]
+    known = [c.units for c in of_run if c.instruction == digest]
+    if known and sum(known) >= entry.units:
+        return 0
+    here = [charge for charge in of_run if charge.step == entry.step]
+    other = bool(here) and not known
     step = f"{entry.step} ({entry.instruction[:16]})" if other else entry.step
+    if known:  # an earlier log understated it: the higher of the two counts
+        step = f"{entry.step} ({entry.instruction[:16]}+{len(known)})"
     return books.add_charge(
         Charge(
             entry.run,
@@ -421,7 +432,7 @@ def _merge_entry(books: Books, entry: Spending) -> int:
             digest,
             entry.study,
             entry.purpose,
-            entry.units,
+            entry.units - sum(known),
             time.time(),
             "merged",
         )

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,10 +31,11 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OSError: the place is missing or not writable, or the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # In a folder that others may write to, a name that can be guessed could be theirs already.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    mode = 0o600 if private else 0o666  # the latter less the process's umask, as ever
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
-        mode = 0o600 if private else 0o666  # the latter less the process's umask, as ever
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()

@@ -15,16 +15,18 @@ from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
 
 from kesit_privacy.errors import KesitError
+
+SALT: Final = b"Kesit-Scrypt-Salt: "
 
 PASSPHRASE: Final = "KESIT_PASSPHRASE"  # noqa: S105  (a variable's name)
 PASSPHRASE_FILE: Final = "KESIT_PASSPHRASE_FILE"  # noqa: S105
@@ -122,11 +124,21 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def to_pem(key: PrivateKeyTypes, passphrase: bytes | None) -> bytes:
-    """The key as PKCS8 PEM, locked if there is a passphrase."""
-    lock: KeySerializationEncryption = (
-        BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    """The key as PKCS8 PEM, locked if there is a passphrase.
+
+    PKCS8 itself stretches a passphrase by 2,048 rounds only, so it gets scrypt's (RFC 7914) of the
+    passphrase, whose salt stands on a line before the PEM block.
+    """
+    if not passphrase:
+        return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    salt = os.urandom(16)
+    lock = BestAvailableEncryption(_stretched(passphrase, salt))
+    return (
+        SALT
+        + salt.hex().encode()
+        + b"\n"
+        + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
     )
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
 
 
 def load_pem(path: Path, unlock: Unlock = from_environment) -> PrivateKeyTypes:
@@ -138,7 +150,7 @@ def load_pem(path: Path, unlock: Unlock = from_environment) -> PrivateKeyTypes:
     """
     data = read_private(path)
     try:
-        return load_pem_private_key(data, password=None)
+        return load_pem_private_key(data[data.find(b"-----BEGIN") :], password=None)
     except TypeError:
         pass  # cryptography's way to say that the key is locked
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -153,13 +165,31 @@ def load_pem(path: Path, unlock: Unlock = from_environment) -> PrivateKeyTypes:
             " forgotten passphrase cannot be recovered: make new keys and enrol them as lost.",
         )
     try:
-        return load_pem_private_key(data, password=passphrase)
+        salt, pem = _parted(data)
+        return load_pem_private_key(pem, password=_stretched(passphrase, salt))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KesitError(
             f"{path}: the passphrase does not open it.",
             remedy="Try again; a forgotten passphrase cannot be recovered: make new keys and enrol"
             " them as lost.",
         ) from error
+
+
+def _parted(data: bytes) -> tuple[bytes, bytes]:
+    """The salt before a locked PEM block, and the block.
+
+    Raises:
+        ValueError: there is no salt.
+    """
+    first, _, pem = data.partition(b"\n")
+    if not first.startswith(SALT):
+        raise ValueError("the line with the salt is missing")
+    return bytes.fromhex(first.removeprefix(SALT).decode("ascii")), pem
+
+
+def _stretched(passphrase: bytes, salt: bytes) -> bytes:
+    """scrypt of a passphrase, as text: about a quarter of a second and 64 MiB for each guess."""
+    return Scrypt(salt, length=32, n=1 << 16, r=8, p=1).derive(passphrase).hex().encode()
 
 
 def is_locked(path: Path) -> bool:

@@ -17,6 +17,7 @@ from kesit_privacy.hello import check_hex
 from kesit_privacy.identity import Identity, verify
 
 LOG_TAG = "kesit spending log v1"
+LONGEST_NAME = 1000
 LARGEST_COUNT = 1 << 56
 """A μ² of 256: no study has as much."""
 
@@ -73,8 +74,9 @@ def _entry(value: dict[str, Any]) -> Spending:
         check_hex(text, size)
     for identity in entry.roster:
         check_hex(identity, 32)
-    if not isinstance(entry.step, str) or not isinstance(entry.purpose, str):
-        raise TypeError("a name is no text")
+    for name in (entry.step, entry.purpose):
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise TypeError("a name is no short printable text")
     for number in (entry.units, entry.attempt):
         if type(number) is not int or not 0 <= number <= LARGEST_COUNT:
             raise TypeError("a count is not a whole number in range")

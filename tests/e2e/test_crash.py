@@ -137,7 +137,7 @@ def check_survival(scene: Scene) -> None:
     assert (opened == QUERY.sum(CODES)).all()
     # What was charged is witnessed, so a later restoration of the file cannot hide it.
     witness = json.loads((scene.folder / "books.sqlite.witness").read_text())
-    assert (witness["head"], len(witness["marks"])) == (2, 1)  # a charge and an answer
+    assert (witness["head"], len(witness["costs"])) == (2, 1)  # a charge and an answer
     node.store.close()
 
 

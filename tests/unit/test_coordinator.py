@@ -388,6 +388,18 @@ def test_renewal_changes_the_certificate_and_the_list_only_if_the_address_moved(
     assert "new.example.org" in authority.hosts_of(authority.load_certificate(server / homes.LEAF))
 
 
+@pytest.mark.parametrize("lost_key", [False, True])
+def test_an_old_request_changes_no_keys(server: Path, lost_key: bool) -> None:
+    admit(server)
+    asked = request(number=2, old=None if lost_key else 1)
+    late = NOW + 61 * 86_400
+    with pytest.raises(ProtocolError):
+        members.rotate(
+            server, "Ankara", asked, fingerprint(asked.identity), lost_key=lost_key, now=late
+        )
+    assert homes.open_coordinator(server).members.serial == 2
+
+
 # --- the SuperLink's nodes ----------------------------------------------------------------------
 
 

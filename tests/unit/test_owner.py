@@ -239,6 +239,9 @@ def test_a_backup_restored_elsewhere_refuses_until_the_log_is_merged(
         }
         archive.extractall(restored, filter="data")
     Identity.load(restored / IDENTITY)  # its mode came with it
+    with closing(sqlite3.connect(restored / BOOKS)) as books:
+        assert books.execute("SELECT count(*) FROM run").fetchone()[0] == 1
+        assert books.execute("SELECT count(ephemeral) FROM run").fetchone()[0] == 0  # nor its key
     with pytest.raises(StoreError, match="look restored"):
         preflight.open_books(restored / BOOKS)
     log = answered.log(tmp_path / "log.json", answered.node.me)

@@ -188,9 +188,9 @@ def test_a_file_replaced_under_a_running_node_is_noticed(past: Past) -> None:
     witness = json.loads(Path(f"{past.path}.witness").read_text())
     assert witness["head"] == 4
     with node.store.transaction() as books:
-        made = [bytes(charge.instruction)[:8].hex() for charge in books.charges(past.second.run)]
-    assert len(witness["marks"]) == 2
-    assert set(made) <= set(witness["marks"])  # the file that came back knows one of them
+        known = books.costs()
+    assert len(witness["costs"]) == 2
+    assert known.items() < witness["costs"].items()  # the file that came back knows one of them
 
 
 def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
@@ -216,6 +216,20 @@ def test_charges_of_others_runs_do_not_stand_in_for_those_that_the_witness_saw(p
     assert "ask the coordinator" in str(node.store.restored)
     node.store.merge(past.entries_read(), past.me)
     assert node.store.restored is None
+
+
+def test_a_log_that_understates_a_charge_neither_lifts_nor_hides_it(past: Past) -> None:
+    """The higher of two logs counts, whichever comes first."""
+    node = past.node()
+    assert past.answer(node, past.second)[0] is RefusalCode.OK
+    node = past.node(in_place(past))
+    node.store.merge([replace(entry, units=0) for entry in past.entries_read()], past.me)
+    assert node.store.restored is not None
+    node.store.merge(past.entries_read(), past.me)
+    assert node.store.restored is None
+    with node.store.transaction() as books:
+        assert books.spent() == past.spent
+    assert node.store.merge(past.entries_read(), past.me) == 0
 
 
 def test_a_log_of_nobody_s_runs_lifts_nothing_without_a_witness(past: Past) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from kesit_server.app import Coordination, coordinate
 from kesit_server.courier import Courier, Patience
 from kesit_server.errors import DeploymentError, FederationError, ResultError
 from kesit_server.federation import Federation
+from kesit_server.journal import Journal
 from kesit_server.run_book import LOG, KeptRun, how_ended
 from kesit_server.segmentation import Segmentation, segment
 from kesit_server.sums import NoisySum
@@ -286,3 +288,21 @@ def test_a_stranger_s_hello_is_silence(tmp_path: Path) -> None:
     assert greeted(swapped) == tuple(sorted(stranger.values()))
     with pytest.raises(FederationError, match="0 members are left"):
         greeted({2: names[3], 3: names[2], 4: names[5], 5: names[4]})
+
+
+def test_the_signed_log_is_never_behind_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two: a member's later merge must not lack a charge that was asked for."""
+    add = Journal.add
+
+    def dying(journal: Journal, key: str, record: dict[str, Any]) -> None:
+        if key.startswith("asked"):
+            raise Crash
+        add(journal, key, record)
+
+    monkeypatch.setattr(Journal, "add", dying)
+    with pytest.raises(Crash):
+        Members().serve(tmp_path)
+    entries = read_log(tmp_path / LOG, frozenset({SERVER.public}))
+    assert [entry.step for entry in entries] == ["marginals"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from kesit_cli import keys
+from kesit_cli import exits, keys, show
 from kesit_privacy.errors import KesitError
 from kesit_privacy.keyfiles import PASSPHRASE, PASSPHRASE_FILE
 
@@ -74,3 +74,16 @@ def test_consent_is_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KesitError, match="Nothing was changed"):
         keys.confirmed("Sure?", yes=False)
     keys.confirmed("Sure?", yes=True)
+
+
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\x07", "\ud800"])
+def test_what_others_wrote_steers_no_terminal(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = show.new_table("a")
+    table.add_row(f"x{bad}y")
+    show.put(show.console(), table)
+    show.print_facts(show.console(), [("label", f"x{bad}y")])
+    with pytest.raises(SystemExit):
+        exits.leave(KesitError(f"x{bad}y", remedy=f"x{bad}y"))
+    said = capsys.readouterr()
+    assert bad not in said.out + said.err
+    assert (said.out + said.err).count("x\ufffd") == 4

@@ -88,7 +88,8 @@ async def held(app: Application, bell: Bell, scope: Scope, receive: Receive, sen
         return parts.pop(0) if parts else await receive()
 
     async def marked(event: Event) -> None:
-        if event["type"] == "http.response.start":
+        # Whoever is refused learns no mark, so no stranger is held and let go when a round begins.
+        if event["type"] == "http.response.start" and event["status"] == 200:
             event = {**event, "headers": [*event["headers"], (MARK.encode(), mark)]}
         await send(event)
 

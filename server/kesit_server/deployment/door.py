@@ -8,7 +8,6 @@ user of the machine list runs or take over the coordinator's task.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,8 +32,7 @@ class Door:
 
     def write(self, folder: Path) -> None:
         """Leave the door file in the SuperLink's folder, readable by its owner alone."""
-        with replacing(folder / DOOR) as file:
-            os.fchmod(file.fileno(), 0o600)
+        with replacing(folder / DOOR, private=True) as file:
             file.write(json.dumps(asdict(self)).encode())
 
     @classmethod

@@ -77,7 +77,8 @@ class FleetGate:
         if scope["method"] != "POST" or raw != path or not FLEET.fullmatch(raw):
             return 404
         length = header(scope, "content-length") or b""
-        if not length.isdigit():
+        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        if chunked or not length.isdigit():
             return 411
         return 413 if int(length) > MAX_REQUEST_BYTES else 0
 

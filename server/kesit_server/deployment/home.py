@@ -1,6 +1,6 @@
 """A coordinator's folder.
 
-coordinator.pem    the Ed25519 identity that signs hello requests, spending logs and member lists
+coordinator.pem    the Ed25519 identity that signs spending logs and member lists; hellos name it
 ca.pem, ca-key.pem             the certificate authority
 server.pem, server-key.pem     the certificate of the public address, for TLS
 coordinator.toml   public hosts and the nodes' port; for people to edit
