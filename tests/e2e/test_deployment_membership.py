@@ -223,6 +223,8 @@ def test_a_certificate_of_another_time_is_a_clear_error_at_the_node(
     onboarding.create_client(place.home("Ankara"), "Ankara")
     (place.home("Ankara") / home.SOURCE).write_text('path = "c.parquet"\nid_column = "no"\n')
     tables(("Ankara",))["Ankara"].write_parquet(place.home("Ankara") / "c.parquet")
+    policy = place.home("Ankara") / home.POLICY
+    policy.write_text(policy.read_text().replace('consent = "required"', 'consent = "not-kept"'))
     request = read_request(place.home("Ankara") / home.REQUEST)
     members.admit(server_folder(place), request, fingerprint(request.identity), now=None)
     listed = place.coordinator.members
