@@ -30,7 +30,7 @@ class Patience:
         seconds: in all, for one message to all nodes; 0 for a grid that answers at once.
         asks: how often a node that stays silent is asked within that time.
         poll_seconds: between two looks at the grid.
-        pause_seconds: before a node that failed or went away is asked again.
+        pause_seconds: before a node that failed or went away is asked again; infinite for never.
     """
 
     seconds: float = 90.0
@@ -93,7 +93,9 @@ class Courier:
             for node in failed | self._pull(pending, replies, len(nodes)):
                 asks[node] -= 1  # it failed or went away: that was no answer
                 again_at[node] = now + patience.pause_seconds
-            if len(replies) == len(nodes) or (not due and now >= until):
+            left = [node for node in nodes if node not in replies]
+            hopeless = not pending and all(again_at[node] >= until for node in left)
+            if not left or (not due and (now >= until or hopeless)):
                 return replies
             if patience.seconds:
                 time.sleep(patience.poll_seconds)

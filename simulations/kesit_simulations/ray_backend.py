@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import math
 import os
 import pickle
 import signal
@@ -50,7 +51,7 @@ from kesit_simulations.errors import SimulationError
 from kesit_simulations.members import Members, misses
 from kesit_simulations.plan import SimulationPlan
 
-PATIENCE = Patience(seconds=3600.0, asks=1, poll_seconds=0.1)
+PATIENCE = Patience(seconds=3600.0, asks=1, poll_seconds=0.1, pause_seconds=math.inf)
 """An hour is a last resort: a client that fails or dies is answered for by the engine at once. The
 grid is looked at as often as Flower's own loop would."""
 
