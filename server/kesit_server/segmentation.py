@@ -13,7 +13,7 @@ import numpy as np
 
 from kesit_privacy import recipes
 from kesit_privacy.embedding import Embedding
-from kesit_privacy.errors import BudgetError
+from kesit_privacy.errors import BudgetError, KesitError
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.queries import Query
 from kesit_privacy.study import Study
@@ -41,11 +41,13 @@ class Found:
         centres: (k, dimensions) in grid steps.
         synopsis: with what the Lloyd sums taught it.
         counted: the last step that was made; None if there was none.
+        failure: why the next one was not made; None if all were.
     """
 
     centres: FloatArray
     synopsis: Synopsis
     counted: Step | None
+    failure: KesitError | None = None
 
 
 @dataclass(frozen=True)
@@ -114,19 +116,20 @@ def segment(federation: Sums, rng: np.random.Generator) -> Segmentation:
     k = study.segmentation.k if choice is None else choice.k
     found = refine(federation, synopsis, k, rng)
     assessment = _assessed(federation, found)
-    if assessment is not None:
+    if isinstance(assessment, Assessment):
         sizes, sigma = assessment.sizes, assessment.size_sigma
     elif found.counted is not None:
         sizes = found.counted.counts
         sigma = found.counted.count_sigma if federation.noisy else 0.0
     else:
+        first = found.failure or assessment
         raise FederationError(
-            "Nothing was left to count the segments: no sum after the synopsis succeeded.",
-            remedy="Wait until all members are reachable, then agree on a new study.",
+            f"Nothing was left to count the segments. {first.cause}", remedy=first.remedy
         )
     order = np.argsort(-sizes, kind="stable")
+    known = assessment if isinstance(assessment, Assessment) else None
     return Segmentation(
-        study, found.centres[order], sizes[order], sigma, found.synopsis, assessment, choice
+        study, found.centres[order], sizes[order], sigma, found.synopsis, known, choice
     )
 
 
@@ -142,11 +145,12 @@ def refine(federation: Sums, synopsis: Synopsis, k: int, rng: np.random.Generato
     centres = cluster(synopsis.points, synopsis.weights, k, rng, RESTARTS)
     wide = recipes.signal_to_noise(federation.study) >= WIDE_SNR
     quantile = WIDE_QUANTILE if wide else RADIUS_QUANTILE
-    counted = None
+    counted, failure = None, None
     for step in recipes.rounds(federation.study):
         query = cluster_query(synopsis, centres, quantile, COUNT_SHARE)
         opened = _afforded(federation, step, query)
-        if opened is None:
+        if isinstance(opened, KesitError):
+            failure = opened
             break
         counted = shrunk_step(query, opened)
         centres = counted.centres
@@ -154,7 +158,7 @@ def refine(federation: Sums, synopsis: Synopsis, k: int, rng: np.random.Generato
             synopsis = synopsis.beside(Released.of(query, opened))
         else:
             synopsis = learn(synopsis, query, opened)
-    return Found(round_centres(centres, synopsis.space), synopsis, counted)
+    return Found(round_centres(centres, synopsis.space), synopsis, counted, failure)
 
 
 def _choose(federation: Sums, synopsis: Synopsis, rng: np.random.Generator) -> Choice | None:
@@ -167,16 +171,18 @@ def _choose(federation: Sums, synopsis: Synopsis, rng: np.random.Generator) -> C
     return choose(synopsis, again, range(smallest, study.segmentation.k + 1), rng)
 
 
-def _assessed(federation: Sums, found: Found) -> Assessment | None:
+def _assessed(federation: Sums, found: Found) -> Assessment | KesitError:
     query = evaluation_query(found.synopsis.space, found.centres, found.synopsis)
     opened = _afforded(federation, recipes.EVALUATION.step, query)
-    return None if opened is None else assess(query, opened, noisy=federation.noisy)
+    if isinstance(opened, KesitError):
+        return opened
+    return assess(query, opened, noisy=federation.noisy)
 
 
-def _afforded(federation: Sums, step: str, query: Query) -> NoisySum | None:
-    """The step's sum; None, and a note, if failed attempts left too little for it, or too few."""
+def _afforded(federation: Sums, step: str, query: Query) -> NoisySum | KesitError:
+    """The step's sum; or, with a note, why failed attempts left too little for it, or too few."""
     try:
         return federation.sum(step, query)
     except (BudgetError, FederationError) as error:
         federation.note(f"{step} is left out. {error.cause}")
-        return None
+        return error
