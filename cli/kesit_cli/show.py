@@ -32,9 +32,18 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
 
 
+class PlainTable(Table):
+    """A table whose cells steer no terminal (`plain`)."""
+
+    def add_row(self, *cells: Any, **more: Any) -> None:
+        """Append a row."""
+        kept = (plain(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*kept, **more)
+
+
 def new_table(*headers: str, right: Sequence[int] = ()) -> Table:
     """An empty table without lines; columns of the places `right` are aligned to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for place, header in enumerate(headers):
         table.add_column(header, justify="right" if place in right else "left", overflow="fold")
     return table
@@ -42,7 +51,7 @@ def new_table(*headers: str, right: Sequence[int] = ()) -> Table:
 
 def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
     """Labelled lines; a long text wraps beside its label."""
-    table = Table.grid(padding=(0, GAP, 0, 0))
+    table = PlainTable.grid(padding=(0, GAP, 0, 0))
     table.add_column(width=LABEL, style="bold")
     table.add_column(overflow="fold")
     for label, text in facts:
@@ -52,8 +61,6 @@ def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
 
 def put(out: Console, table: Table) -> None:
     """Print a table without the spaces that fill its lines."""
-    for column in table.columns:
-        column._cells = [plain(cell) if isinstance(cell, str) else cell for cell in column._cells]
     with out.capture() as captured:
         out.print(table)
     lines = captured.get().splitlines()

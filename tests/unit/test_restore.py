@@ -204,15 +204,12 @@ def test_the_sign_outlives_the_deletion_of_the_witness(past: Past) -> None:
 
 def test_charges_of_others_runs_do_not_stand_in_for_those_that_the_witness_saw(past: Past) -> None:
     """As many charges as the witness counted are not the charges that it saw."""
-    node = past.node()
-    assert past.answer(node, past.second)[0] is RefusalCode.OK
     node = past.node(in_place(past))
     strangers = [
         replace(entry, instruction=f"{number:064x}", step=f"refused-{number}")
         for number, entry in enumerate(past.entries_read())
     ]
     node.store.merge(strangers, past.me)
-    assert node.store.restored is not None
     assert "ask the coordinator" in str(node.store.restored)
     node.store.merge(past.entries_read(), past.me)
     assert node.store.restored is None
@@ -220,8 +217,6 @@ def test_charges_of_others_runs_do_not_stand_in_for_those_that_the_witness_saw(p
 
 def test_a_log_that_understates_a_charge_neither_lifts_nor_hides_it(past: Past) -> None:
     """The higher of two logs counts, whichever comes first."""
-    node = past.node()
-    assert past.answer(node, past.second)[0] is RefusalCode.OK
     node = past.node(in_place(past))
     node.store.merge([replace(entry, units=0) for entry in past.entries_read()], past.me)
     assert node.store.restored is not None

@@ -174,7 +174,9 @@ class Gate:
 
     def _head(self) -> int:
         events = self._events
-        return 0 if events is None or events.is_empty() else int(events["id"].max())  # type: ignore[arg-type]
+        if events is None or events.is_empty():
+            return 0
+        return int(events["id"].to_numpy().max())
 
     def _eligible(self, connection: Connection, now: int) -> pl.Series:
         table = self._decided(connection, now)
@@ -196,9 +198,10 @@ class Gate:
 
 def _chosen(eligible: pl.Series, numbers: Numbers) -> Mask:
     """Whether each number is among the eligible; 0 never is."""
-    top = max(int(eligible.max() or 0), int(numbers.max(initial=0)))  # type: ignore[arg-type]
+    persons = eligible.to_numpy()
+    top = max(int(persons.max(initial=0)), int(numbers.max(initial=0)))
     table = np.zeros(top + 1, dtype=np.bool_)
-    table[eligible.to_numpy()] = True
+    table[persons] = True
     table[0] = False
     chosen: Mask = table[numbers]
     return chosen
