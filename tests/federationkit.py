@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from deploykit import ROOT, SOURCES, eventually
 from kesit_client import approvals
@@ -98,6 +99,22 @@ def deployed(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[Deployed]
     finally:
         for name in list(place.processes):
             place.kill(name)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Deployed]:
+    """A federation for all tests of a module."""
+    with deployed(tmp_path_factory.mktemp(request.module.__name__) / "federation") as started:
+        yield started
+
+
+@pytest.fixture
+def place(whole: Deployed) -> Deployed:
+    """The module's federation with everyone online, whatever the test before has left."""
+    all_online(whole)
+    return whole
 
 
 def all_online(place: Deployed) -> None:

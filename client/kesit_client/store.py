@@ -215,9 +215,10 @@ class Store:
         if self._path is None:
             return 0
         try:
-            seen = json.loads(self._witness_path(self._path).read_text())["costs"]
-            known = books.costs()
-            return sum(known.get(name, 0) < int(units) for name, units in seen.items())
+            witness, known = json.loads(self._witness_path(self._path).read_text()), books.costs()
+            if "costs" not in witness:  # of an earlier version, which counted charges
+                return max(0, int(witness["charges"]) - books.charged())
+            return sum(known.get(name, 0) < int(units) for name, units in witness["costs"].items())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -367,6 +368,10 @@ class Books:
         """Number of charges and answers ever made."""
         query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
         return int(self._db.execute(query).fetchone()[0])
+
+    def charged(self) -> int:
+        """Number of charges ever made."""
+        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
 
     def costs(self) -> dict[str, int]:
         """Units that each instruction has cost, by the beginning of its hash (16 hex digits)."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from clikit import kesit, shop
+from federationkit import place, whole
 
-__all__ = ["kesit", "shop"]
+__all__ = ["kesit", "place", "shop", "whole"]

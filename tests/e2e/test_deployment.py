@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,9 @@ from federationkit import (
     NAMES,
     Background,
     agreed,
-    all_online,
     books_agree,
     charges,
     command,
-    deployed,
     holds_key,
     kept,
     log_of,
@@ -46,19 +44,6 @@ from kit import SERVER, query_for, small_study
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
 
 RESULT = {"segments.json", "privacy.json", "privacy.md", "study.json", "spending-log.json"}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed(tmp_path_factory.mktemp("deployment") / "federation") as place:
-        yield place
-
-
-@pytest.fixture
-def place(whole: Deployed) -> Deployed:
-    """The federation with everyone online, whatever the test before has left."""
-    all_online(whole)
-    return whole
 
 
 def test_a_study_by_the_commands_is_released_and_paid_for_once(place: Deployed) -> None:

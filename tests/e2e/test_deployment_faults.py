@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +15,6 @@ from federationkit import (
     books_agree,
     charges,
     command,
-    deployed,
     eventually,
     holds_key,
     kept,
@@ -36,19 +34,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment-faults")]
 
 SHORT = 6.0
 """Seconds that an attempt waits, where a member will be silent."""
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed(tmp_path_factory.mktemp("faults") / "federation") as place:
-        yield place
-
-
-@pytest.fixture
-def place(whole: Deployed) -> Deployed:
-    """The federation with everyone online, whatever the test before has left."""
-    all_online(whole)
-    return whole
 
 
 def attempts(place: Deployed, run: str) -> list[tuple[str, int, int]]:

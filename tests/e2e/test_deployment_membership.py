@@ -45,19 +45,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment-membership")
 DAY = 86_400
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    with deployed(tmp_path_factory.mktemp("membership") / "federation") as place:
-        yield place
-
-
-@pytest.fixture
-def place(whole: Deployed) -> Deployed:
-    """The federation with everyone online, whatever the test before has left."""
-    all_online(whole)
-    return whole
-
-
 def admit_stranger(place: Deployed, name: str) -> None:
     """A member that the coordinator admits and that nobody pins; it pins everyone."""
     made = place.home(name)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +30,7 @@ from kesit_client.store import Charge, Store
 from kesit_privacy.features import IntArray
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.noise import SeededNoise
+from kesit_privacy.spending import LARGEST_COUNT, Spending
 from kesit_privacy.wire import RefusalCode, pack_words, refusal
 from kit import SERVER, Session, ask, begin, opened, restarted, say_hello
 
@@ -473,3 +474,13 @@ def test_causes_of_refusals_stay_in_the_books(path: Path) -> None:
         ((_, code, cause),) = books.refusals()
     assert code == RefusalCode.NOT_APPROVED
     assert "not approved" in cause
+
+
+def test_enormous_logs_add_up() -> None:
+    """Beyond 64 bits, where SQLite's own sum would fail and take the node with it."""
+    me, store = "ef" * 32, Store.in_memory()
+    first = Spending("ab" * 32, "p", "0" * 32, "grid", 1, "cd" * 32, LARGEST_COUNT, (me,))
+    many = [replace(first, run=f"{place:032x}") for place in range(300)]
+    assert store.merge(many, me) == 300
+    with store.transaction() as books:
+        assert books.spent() == 300 * LARGEST_COUNT

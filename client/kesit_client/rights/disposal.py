@@ -86,20 +86,22 @@ def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -
     """
     moment = now_us() if now is None else now
     people = ended(store, retention_years, moment)
+    cause = f"retention ended ({retention_years} years where a record states none)"
+    keep_until = _later(moment)
     with store.writing() as connection:
         removed = sum(store.erase_within(connection, person, moment) for person in people)
         values = {
             "disposed_at": moment,
             "persons": len(people),
             "events": removed,
-            "cause": f"retention ended ({retention_years} years where a record states none)",
-            "keep_until": _later(moment),
+            "cause": cause,
+            "keep_until": keep_until,
         }
         made = connection.execute(sa.insert(DisposalRow).values(**values)).inserted_primary_key
         assert made is not None
         number = int(made[0])
     store.settle()
-    return Disposal(number, moment, len(people), removed, values["cause"], values["keep_until"])  # type: ignore[arg-type]
+    return Disposal(number, moment, len(people), removed, cause, keep_until)
 
 
 def disposals(store: ConsentStore) -> list[Disposal]:
