@@ -14,6 +14,7 @@ from consentkit import NOW, PEOPLE, Place, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.gate import Moment
+from kesit_client.consent.keeping import withdraw
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
@@ -163,3 +164,37 @@ def test_no_event_of_one_person_moves_another_row(place: Place) -> None:
         others = alone[[n for n in range(len(alone)) if n != 1]]
         kept = found if len(found) == len(others) else np.delete(found, 1, axis=0)
         assert (kept == others).all()
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+def test_a_withdrawal_counts_at_once_though_a_renewal_was_ahead_of_the_clock(place: Place) -> None:
+    place.load(
+        row(
+            "p0",
+            event_type="renewed",
+            event_time="2026-06-01T00:04:00+03:00",
+            record_id="r2",
+            event_id="c2",
+        )
+    )
+    rows = place.rows()
+    rows.prepare("run")
+    before = rows.codes("run")
+    with closing(ConsentStore.open(place.home)) as store:
+        withdraw(store, "p0", now=int(place.now * SECOND))
+    assert (rows.codes("run") == before[1:]).all()
+    place.load(withdrawal("p1", "2026-06-01T00:04:00+03:00"))  # another machine's clock is ahead
+    assert (rows.codes("run") == before[2:]).all()
+
+
+def test_a_clock_that_was_set_back_lets_nobody_in_again(place: Place) -> None:
+    place.load(withdrawal("p0", "2026-05-31T23:59:00+03:00"))
+    rows = place.rows()
+    place.now -= 240
+    rows.prepare("run")
+    assert len(rows.codes("run")) == PEOPLE - 5
+    place.now -= 86_400  # consents that ended would hold again
+    with pytest.raises(ConsentStoreError, match="clock"):
+        rows.codes("run")

@@ -22,7 +22,7 @@ import polars as pl
 from sqlalchemy import Connection
 
 from kesit_client.consent import standing
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.events import SECOND, SKEW_SECONDS, show_time
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError
@@ -185,6 +185,7 @@ class Gate:
     def _decided(self, connection: Connection, now: int) -> pl.DataFrame:
         """How everybody stands, from the events that are known here and those that are new."""
         purpose, basis = self.study.purpose, self.study.legal_basis
+        _require_clock(self._opened(), connection, now)
         removals = self._opened().removals(connection)
         if self._events is None or removals != self._removals:
             self._events = standing.read(connection, purpose, basis)
@@ -194,6 +195,17 @@ class Gate:
             if len(new):
                 self._events = pl.concat([self._events, new])
         return standing.decide(self._events, now, basis)
+
+
+def _require_clock(store: ConsentStore, connection: Connection, now: int) -> None:
+    """Refuse a clock that is behind the store: what has ended would hold again."""
+    last = store.last_recorded(connection)
+    if last is not None and now < last - SKEW_SECONDS * SECOND:
+        raise ConsentStoreError(
+            f"This machine's clock says {show_time(now)}; the consent store was last written at"
+            f" {show_time(last)}.",
+            remedy="Set the clock.",
+        )
 
 
 def _chosen(eligible: pl.Series, numbers: Numbers) -> Mask:

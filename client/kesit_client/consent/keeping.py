@@ -124,19 +124,20 @@ def withdraw(
         )
     # A grant may be ahead of this clock by the skew that imports allow; the withdrawal still wins.
     last = max(event.time for event in events if event.grants)
-    moment = max(now_us() if now is None else now, last)
-    add(store, [_withdrawal(principal, purpose, moment, channel) for purpose in wanted])
+    recorded = now_us() if now is None else now
+    moment = max(recorded, last)
+    add(store, [_withdrawal(principal, each, moment, channel) for each in wanted], recorded)
     return wanted
 
 
-def add(store: ConsentStore, events: Sequence[Event]) -> None:
-    """Record events that were not read from a file.
+def add(store: ConsentStore, events: Sequence[Event], now: int | None = None) -> None:
+    """Record events that were not read from a file, at `now` (µs; None for the present).
 
     Raises:
         ConsentStoreError: the store refuses; nothing was recorded.
     """
     with store.writing() as connection:
-        store.append(connection, frames.frame_of(events), {"": "{}"})
+        store.append(connection, frames.frame_of(events), {"": "{}"}, now)
 
 
 def local_offset(moment: int) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from kesit_client.consent import columns, frames
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.events import SECOND, SKEW_SECONDS
 from kesit_client.consent.reading import LINE, NEEDED, RawTable
 from kesit_client.consent.terms import (
     BASES,
@@ -30,8 +30,6 @@ from kesit_client.consent.terms import (
 )
 from kesit_privacy import canonical
 
-SKEW_SECONDS: Final = 300
-"""A record may be so much ahead of this machine's clock."""
 LONGEST: Final = 4000
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"

@@ -93,9 +93,11 @@ def decide(events: pl.DataFrame, now: int, basis: str = CONSENT) -> pl.DataFrame
 
     Returns:
         `person`, `reason` (`Reason`), `since` (µs; null for minors and the unknown), `event` (the
-        deciding event's number, or null); one row a person of the store's events up to now.
+        deciding event's number, or null); one row a person of the store's events up to now, and of
+        all ends.
     """
-    past = events.filter(pl.col("time") <= now)
+    ends = pl.col("type").is_in([kind.value for kind in ENDS])  # they count once they are recorded
+    past = events.filter((pl.col("time") <= now) | ends)
     own = past.filter(pl.col("own") | (pl.col("type") == EventType.ERASED.value))
     grants = _latest_grants(own, past, now, basis)
     people = past.select("person").unique()

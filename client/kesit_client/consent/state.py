@@ -5,6 +5,8 @@ the two together. Only the set of events and the moment count, never the order o
 
 - The latest refusal, withdrawal, expiry or erasure ends every ground that was recorded at that
   moment or before it. What is given later counts anew.
+- An end counts as soon as it is recorded, even if it is dated after `now`: neither a clock that is
+  behind nor one that was set back lets anybody in who left.
 - Of the grounds of the wanted kind the latest one counts, and it must hold by itself: not past its
   validity, not bundled, its text not the notice's, no special category without a recorded ground,
   and a notice shown before it (before the sum, for grounds other than consent).
@@ -51,7 +53,7 @@ def state(events: Iterable[Event], now: int, *, purpose: str, basis: str = CONSE
         events: all of the person's events, of every purpose, in any order.
         basis: the ground that a study needs.
     """
-    past = [event for event in events if event.time <= now]
+    past = [event for event in events if event.time <= now or event.type in ENDS]
     if _is_minor(past, now):
         return ConsentState(Reason.MINOR)
     own = [event for event in past if event.purpose == purpose or event.type is EventType.ERASED]

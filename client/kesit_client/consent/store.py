@@ -201,6 +201,11 @@ class ConsentStore:
         found = connection.scalar(sa.select(Meta.value).where(Meta.key == "removals"))
         return found or ""
 
+    def last_recorded(self, connection: Connection) -> int | None:
+        """When (µs) the newest event was recorded; None without any."""
+        query = sa.select(EventRow.recorded_at).order_by(EventRow.id.desc()).limit(1)
+        return connection.scalar(query)
+
     def settle(self) -> None:
         """After an erasure: leave nothing of it in SQLite's log of recent writes."""
         if self.engine.dialect.name == "sqlite":
