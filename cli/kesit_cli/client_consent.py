@@ -75,6 +75,10 @@ def import_(
     ]
     if done.ignored:
         facts.append(("Not read", f"columns {', '.join(done.ignored)}"))
+    if done.unmatched:
+        facts.append(
+            ("Unmatched", f"{done.unmatched:,} withdrawals of what nobody gave here: check the ids")
+        )
     screen = show.console()
     show.print_facts(screen, facts)
     if len(done.refused):

@@ -37,6 +37,8 @@ class Imported:
         rows: of the file. new: events that were added; known: good rows that were there already.
         refused: `line`, `record_id`, `reason`.
         ignored: columns that were not read.
+        unmatched: withdrawals and expiries of what nobody gave here; their ids may be written
+            otherwise than in the consents.
     """
 
     rows: int
@@ -44,6 +46,7 @@ class Imported:
     known: int
     refused: pl.DataFrame
     ignored: tuple[str, ...]
+    unmatched: int = 0
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """(reason, rows, first line), the most frequent first."""
@@ -100,7 +103,8 @@ def import_file(
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)
     good = len(raw.rows) - len(found.refused)
-    return Imported(len(raw.rows), new, max(0, good - new), found.refused, raw.ignored)
+    known_rows = max(0, good - new)
+    return Imported(len(raw.rows), new, known_rows, found.refused, raw.ignored, found.unmatched)
 
 
 def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
@@ -110,7 +114,7 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
     query = sa.select(EventRow.event_id, EventRow.purpose).where(
         EventRow.type.in_(_GRANTS), EventRow.event_id.is_not(None)
     )
-    wanted = raw.rows["event_id"].cast(pl.String).drop_nulls().unique()
+    wanted = text(raw.rows["event_id"]).drop_nulls().unique()
     if len(wanted) <= FEW:
         query = query.where(EventRow.event_id.in_(wanted.to_list()))
     found = fetch(connection, query, {"event_id": pl.String, "known_purpose": pl.String})
@@ -118,14 +122,9 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
 
 
 def _earliest_grants(connection: Connection, raw: RawTable) -> pl.DataFrame:
-    """Earliest grants of each person and purpose, if the file holds withdrawals."""
-    if (
-        not raw.rows["event_type"]
-        .cast(pl.String)
-        .str.to_lowercase()
-        .str.contains("withdrawn")
-        .any()
-    ):
+    """Earliest grants of each person and purpose, if the file holds ends of them."""
+    kinds = text(raw.rows["event_type"]).str.to_lowercase()
+    if not kinds.str.contains("withdrawn|expired").any():
         return pl.DataFrame()
     query = (
         sa.select(Person.principal, EventRow.purpose, sa.func.min(EventRow.time))

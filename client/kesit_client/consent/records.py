@@ -15,7 +15,7 @@ import polars as pl
 
 from kesit_client.consent import columns, frames
 from kesit_client.consent.events import SECOND, SKEW_SECONDS
-from kesit_client.consent.reading import LINE, NEEDED, RawTable
+from kesit_client.consent.reading import BREAKS, LINE, NEEDED, RawTable
 from kesit_client.consent.terms import (
     BASES,
     CONSENT,
@@ -32,6 +32,8 @@ from kesit_privacy import canonical
 
 LONGEST: Final = 4000
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
+_INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
+_ROUNDED: Final = r"^[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
 """ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
 _TIMES: Final = {"event_time": "time", "notice_shown_at": "notice_at", "iys_checked_at": "iys_at"}
@@ -64,11 +66,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Examined:
-    """`events` in the columns of `frames.SCHEMA`; `terms` by hash; `refused`: line, id, reason."""
+    """What the rows are.
+
+    Attributes:
+        events: in the columns of `frames.SCHEMA`. terms: by hash. refused: line, id, reason.
+        unmatched: withdrawals and expiries of what neither the file nor the store has given.
+    """
 
     events: pl.DataFrame
     terms: dict[str, str]
     refused: pl.DataFrame
+    unmatched: int
 
 
 def examine(raw: RawTable, known: Known) -> Examined:
@@ -78,8 +86,11 @@ def examine(raw: RawTable, known: Known) -> Examined:
     rows = rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(None, dtype=pl.String)))
     refused = rows.filter(pl.col("reason").is_not_null()).select(LINE, "record_id", "reason")
     good = rows.filter(pl.col("reason").is_null())
+    ends = pl.col("type").is_in([EventType.WITHDRAWN.value, EventType.EXPIRED.value])
+    ungiven = pl.all_horizontal(pl.col("first", "known_grant").is_null())
+    unmatched = good.filter(ends & ungiven).height
     good, terms = _with_terms(good)
-    return Examined(_events(good), terms, refused)
+    return Examined(_events(good), terms, refused, unmatched)
 
 
 def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
@@ -91,7 +102,11 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
     plain |= {
         name: plain[name].fill_null(value) for name, value in defaults.items() if name in plain
     }
-    table = {LINE: raw[LINE], **{name: column.alias(name) for name, column in plain.items()}}
+    table = {
+        LINE: raw[LINE],
+        BREAKS: raw[BREAKS],
+        **{name: column.alias(name) for name, column in plain.items()},
+    }
     for name, short in _TIMES.items():
         moment, offset = columns.times(given[name])
         table |= {short: moment.alias(short), f"{short}_offset": offset.alias(f"{short}_offset")}
@@ -156,9 +171,15 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
         [col(name).fill_null("") for name in (*EVENT_FIELDS, *TERMS)], separator="\n"
     )
     consent = col("grant") & (col("basis") == CONSENT)
+    person = col("pii_principal_id")
     broken = raw.encoding or "its text holds the sign for lost characters"
     stated = [(name, col(short).is_null()) for name, short in _TIMES.items()]
     return [
+        (
+            col(BREAKS) > 0,
+            "a quoted field goes on over several lines: a quote that is not closed takes the rows"
+            " after it along",
+        ),
         (
             everything.str.contains("\ufffd", literal=True),
             f"not UTF-8: {broken}; save the file as UTF-8",
@@ -175,6 +196,14 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             f"a field holds control characters, or more than {LONGEST} characters",
         ),
         *((col(name).is_null(), f"{name} is missing") for name in NEEDED),
+        (
+            person.str.contains(_INVISIBLE),
+            "pii_principal_id holds invisible characters: it would be another person's",
+        ),
+        (
+            person.str.contains(_ROUNDED),
+            "pii_principal_id is a number that a spreadsheet rounded (4.71E+12)",
+        ),
         (col("type").is_null(), "unknown event_type"),
         (
             ~col("purpose").is_in(list(known.purposes)),
@@ -182,7 +211,10 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
         ),
         (col("basis").is_null(), "unknown lawful_basis"),
         *(
-            (wrong & col(name).is_not_null(), f"{name} is no ISO 8601 time with a UTC offset")
+            (
+                wrong & col(name).is_not_null(),
+                f"{name} is no ISO 8601 time with a UTC offset since 1900",
+            )
             for name, wrong in stated
         ),
         (
@@ -200,7 +232,10 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             col("birth_date").is_not_null() & col("adult_from").is_null(),
             "birth_date is no date (YYYY-MM-DD)",
         ),
-        (col("valid_until").is_null(), "validity_duration is no ISO 8601 duration (P2Y)"),
+        (
+            col("valid_until").is_null(),
+            "validity_duration is no ISO 8601 duration (P2Y), or ends after the year 9998",
+        ),
         *(
             (
                 col(name).is_not_null() & ~col(name).str.contains("^[0-9a-f]{64}$"),
