@@ -14,6 +14,7 @@ from unicodedata import normalize
 import numpy as np
 import polars as pl
 
+from kesit_client.consent.columns import written_numbers
 from kesit_client.errors import Problem
 from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, Numeric
 from kesit_privacy.study import Study
@@ -47,9 +48,12 @@ def encode_with_ids(
 
 
 def written_ids(ids: pl.Series) -> list[str]:
-    """Ids as consent records write them: text, whole numbers without a point."""
-    if ids.dtype.is_float() and bool((ids == ids.round()).all()) and ids.is_finite().all():
-        ids = ids.cast(pl.Int64)
+    """Ids as consent records write them: text, whole numbers without a point.
+
+    Each by itself: one customer's id must not decide whether the others are found.
+    """
+    if ids.dtype.is_float():
+        return written_numbers(ids).to_list()
     if ids.dtype == pl.Binary:
         return ids.bin.encode("hex").to_list()
     return ids.cast(pl.String).to_list()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from consentkit import NOW, PEOPLE, Place, row, withdrawal
@@ -20,7 +21,7 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError, SourceError
 from kesit_client.node import Node
-from kesit_client.sources import FileSource
+from kesit_client.sources import FileSource, FrameSource
 from kesit_privacy.wire import RefusalCode
 from kit import ask, begin, instruct, mixed_study, opened, say_hello
 
@@ -198,3 +199,21 @@ def test_a_clock_that_was_set_back_lets_nobody_in_again(place: Place) -> None:
     place.now -= 86_400  # consents that ended would hold again
     with pytest.raises(ConsentStoreError, match="clock"):
         rows.codes("run")
+
+
+# --- ids of the source --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [2.5, 1e20, float("inf"), float("nan")])
+def test_one_odd_id_decides_about_no_other_row(place: Place, odd: float) -> None:
+    """Neither whether the others count nor whether the client answers."""
+    place.load(*(row(str(n)) for n in range(3)))
+    ids = pl.Series("id", [0.0, 1.0, odd, 2.0])
+    table = place.table.head(4).with_columns(ids)
+    rows = CachedRows(FrameSource(table, "id"), place.study, place.home / "odd", place.gate)
+    rows.prepare("run")
+    everyone = CachedRows(FrameSource(table, "id"), place.study, place.home / "all")
+    kept = [n for n in range(4) if ids[n] in (0.0, 1.0, 2.0)]
+    names = [value for value in ids if value == value]  # NaN is no id
+    wanted = everyone.codes("x")[[names.index(ids[n]) for n in kept]]
+    assert (rows.codes("run") == wanted).all()
