@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from consentkit import NOW, Attesting, row, withdrawal
+from kesit_client.cache import CachedRows
 from kesit_client.consent import attesting
 from kesit_client.consent.attesting import place_of
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, ConsentError
 from kesit_privacy.attestation import verify_proof
+from kesit_privacy.study import Study
+from kesit_privacy.wire import RefusalCode
+from kit import ask, instruct, say_hello
 
 
 @pytest.fixture
@@ -117,3 +121,30 @@ def test_an_unknown_run_is_not_attested(setting: Attesting) -> None:
         setting.attest("ab" * 16)
     with pytest.raises(ConsentError, match="no attestation"):
         setting.prove("p1", "ab" * 16)
+
+
+def test_a_run_is_attested_when_its_last_sum_is_made(setting: Attesting) -> None:
+    """An attestation before it would say of who withdrew since that they were counted."""
+    transcript = say_hello(setting.place.study, setting.nodes)
+    order = instruct(setting.place.study, transcript, "marginals", setting.session.query)
+    assert ask(setting.node, order, transcript)[0] is RefusalCode.OK
+    with pytest.raises(ClientError, match="not over"):
+        setting.attest(order.run)
+    assert setting.node.end(transcript.request.encoded) == bytes([RefusalCode.OK])
+    assert setting.prove("p0", order.run).included
+
+
+def test_a_sum_that_is_still_computed_when_the_run_ends_is_not_answered(
+    setting: Attesting,
+) -> None:
+    transcript = say_hello(setting.place.study, setting.nodes)
+    order = instruct(setting.place.study, transcript, "marginals", setting.session.query)
+    rows = setting.place.rows()
+
+    def slow(study: Study) -> CachedRows:
+        with setting.node.store.transaction() as books:
+            books.end_run(order.run)
+        return rows
+
+    setting.node.rows = slow
+    assert ask(setting.node, order, transcript) == (RefusalCode.BAD_REQUEST, b"")

@@ -217,3 +217,32 @@ def test_one_odd_id_decides_about_no_other_row(place: Place, odd: float) -> None
     names = [value for value in ids if value == value]  # NaN is no id
     wanted = everyone.codes("x")[[names.index(ids[n]) for n in kept]]
     assert (rows.codes("run") == wanted).all()
+
+
+# --- within one run -----------------------------------------------------------------------------
+
+
+def test_who_left_a_run_is_not_in_it_again(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    before = rows.codes("run")
+    for hour, event in enumerate(
+        (
+            withdrawal("p0", "2026-06-01T00:30:00+03:00"),
+            row("p0", event_time="2026-06-01T01:30:00+03:00", record_id="r2", event_id="c2"),
+        ),
+        1,
+    ):
+        place.now = NOW // SECOND + hour * 3600
+        place.load(event)
+        assert (place.rows().codes("run") == before[1:]).all()
+    rows.prepare("next")
+    assert (rows.codes("next") == before).all()
+
+
+def test_a_run_that_began_with_consents_does_not_go_on_without(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    assert len(rows.codes("run")) == PEOPLE - 4
+    with pytest.raises(SourceError, match="began with consents"):
+        replace(rows, gate=None).codes("run")

@@ -24,7 +24,7 @@ from kesit_client.consent.models import EventRow, LeafRow, Person, TreeRow
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ClientError, ConsentError
-from kesit_client.store import Store
+from kesit_client.store import RUN_DAYS, Store
 from kesit_privacy import merkle
 from kesit_privacy.attestation import EXCLUDED, INCLUDED, Attestation, Proof, commitment
 from kesit_privacy.files import replacing
@@ -65,6 +65,12 @@ def attest(
         raise ClientError(
             f"The run {run[:16]} of this study is not in the books.",
             remedy="`kesit client log` lists the runs.",
+        )
+    if known.ephemeral is not None:
+        raise ClientError(
+            f"The run {run[:16]} is not over: what its last sum will count is not known.",
+            remedy="It is attested when it ends; a run that no server ends is over after"
+            f" {RUN_DAYS} days.",
         )
     moment = Moment.read(home, run) if consent == "required" else None
     tree = None if moment is None else _tree(home, moment, study)
