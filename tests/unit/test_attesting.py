@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from consentkit import NOW, Attesting, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent import attesting
 from kesit_client.consent.attesting import place_of
+from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
-from kesit_client.errors import ClientError, ConsentError
+from kesit_client.errors import ClientError, ConsentError, ConsentStoreError
+from kesit_client.rights.disposal import dispose
+from kesit_client.rights.requests import close_request, open_request
 from kesit_privacy.attestation import verify_proof
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode
@@ -148,3 +152,47 @@ def test_a_sum_that_is_still_computed_when_the_run_ends_is_not_answered(
 
     setting.node.rows = slow
     assert ask(setting.node, order, transcript) == (RefusalCode.BAD_REQUEST, b"")
+
+
+# --- what an erasure leaves -----------------------------------------------------------------------
+
+
+def test_leaves_lie_in_the_store_in_no_order_of_persons(setting: Attesting) -> None:
+    """Or a leaf without a person were known by the persons before and after it."""
+    setting.run()
+    with closing(sqlite3.connect(setting.place.home / STORE)) as database:
+        found = database.execute("SELECT position, person FROM leaf ORDER BY rowid").fetchall()
+    assert [place for place, _ in found] == sorted(place for place, _ in found)
+    assert [person for _, person in found] != sorted(person for _, person in found)
+
+
+def test_an_erasure_leaves_no_trace_and_says_so_where_it_does(setting: Attesting) -> None:
+    secrets = ("secret-person", "secret-record", "secret-click", "secret note")
+    home = setting.place.home
+    setting.place.load(row(secrets[0], record_id=secrets[1], event_id=secrets[2]))
+    run = setting.run()
+    (home / "consents.csv").unlink()
+    salt = bytes.fromhex(setting.prove(secrets[0], run).salt)
+    traces = [*(text.encode() for text in secrets), salt]
+
+    def left() -> list[bytes]:
+        files = [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+        return [trace for trace in traces if any(trace in data for data in files)]
+
+    with closing(ConsentStore.open(home, busy=0.1)) as store:
+        asked = open_request(store, "erasure", secrets[0], note=secrets[3], now=NOW)
+        assert len(left()) == 5
+        with store.reading() as other:
+            store.removals(other)
+            with pytest.raises(ConsentStoreError, match="traces"):
+                close_request(store, asked.id, now=NOW + 1)
+        assert left()
+        dispose(store, 3, NOW + 2)
+        assert left() == []
+
+
+def test_a_number_of_an_event_is_never_given_twice(setting: Attesting) -> None:
+    with closing(ConsentStore.open(setting.place.home)) as store:
+        last = int(store.events("p35")["id"].max())  # type: ignore[arg-type]
+        store.erase("p35", NOW)
+        assert int(store.events("p35")["id"].min()) > last  # type: ignore[arg-type]

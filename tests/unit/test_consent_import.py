@@ -241,8 +241,9 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(ConsentStoreError) as error:
         ConsentStore.open(tmp_path)
     assert error.value.remedy
-    with pytest.raises(ConsentStoreError, match="URL cannot be used"):
-        ConsentStore.open(tmp_path, settings(url="nonsense"))
+    for url in ("nonsense", f"sqlite:///{tmp_path}/other.sqlite"):  # without this store's pragmas
+        with pytest.raises(ConsentStoreError, match="URL cannot be used"):
+            ConsentStore.open(tmp_path, settings(url=url))
 
 
 def test_an_erased_person_stays_erased(store: ConsentStore, tmp_path: Path) -> None:

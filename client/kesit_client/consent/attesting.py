@@ -208,7 +208,9 @@ def _leaves(connection: Connection, moment: Moment, counted: pl.Series, depth: i
     kinds = [pl.Binary, pl.Int64, pl.Binary, pl.String, pl.String]
     leaves = pl.DataFrame(rows, schema=dict(zip(names_of, kinds, strict=True)), orient="row")
     places = pl.Series("position", merkle.scatter(len(leaves), depth), dtype=pl.Int64)
-    return leaves.with_columns(run=pl.lit(moment.run), position=places)
+    # By place, so that rows lie in the store in no order of persons: a leaf that an erasure took
+    # its person from must not be known by its neighbours.
+    return leaves.with_columns(run=pl.lit(moment.run), position=places).sort("position")
 
 
 def _decision(counted: bool, reason: Reason, since: int | None) -> str:

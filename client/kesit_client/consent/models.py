@@ -90,7 +90,8 @@ class EventRow(Base):
     special_ground: Mapped[str | None] = mapped_column(Text)
     terms: Mapped[str] = mapped_column(String(32), ForeignKey("terms.hash"))
 
-    __table_args__ = (Index("event_by_action", "event_id"),)
+    # A number is never given twice: what an erasure removed must not look like what came after it.
+    __table_args__ = (Index("event_by_action", "event_id"), {"sqlite_autoincrement": True})
 
 
 class TreeRow(Base):

@@ -19,13 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
-import kesit_client.rights.models  # noqa: F401  (its tables are made with the others)
 from kesit_client.consent import frames
 from kesit_client.consent.events import Event, now_us
 from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentStoreError
+from kesit_client.rights.models import RequestRow  # (its tables are made with the others)
 
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
@@ -187,6 +187,8 @@ class ConsentStore:
             removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
             empty = {"person": None, "salt": None, "decision": None, "digest": None}
             connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
+            notes = sa.update(RequestRow).where(RequestRow.person == no)  # free text: names, phones
+            connection.execute(notes.values(note=""))
         # The random record id keeps the marker's digest from being a guessable hash of the id.
         name = f"erased-{secrets.token_hex(16)}"
         marker = Event(name, principal, "", EventType.ERASED, now)
@@ -207,10 +209,21 @@ class ConsentStore:
         return connection.scalar(query)
 
     def settle(self) -> None:
-        """After an erasure: leave nothing of it in SQLite's log of recent writes."""
-        if self.engine.dialect.name == "sqlite":
-            with self._errors("written"), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        """After an erasure: leave nothing of it in SQLite's log of recent writes.
+
+        Raises:
+            ConsentStoreError: it was erased, but the log could not be emptied.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self._errors("written"), self.engine.connect() as connection:
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy is None or busy[0]:
+            raise ConsentStoreError(
+                f"{self.name}: it was erased, but another program still reads what was there"
+                " before, and traces lie in the log of recent writes.",
+                remedy="End that program, then run `kesit client dispose --yes`.",
+            )
 
     def person(self, connection: Connection, principal: str) -> int:
         """A person's number; a new one gets it here. Within a transaction of `writing`."""
@@ -331,6 +344,8 @@ def fetch(connection: Connection, query: Any, schema: dict[str, Any]) -> pl.Data
 
 def _engine(url: str | None, path: Path, busy: float) -> Engine:
     try:
+        if url is not None and sa.make_url(url).get_backend_name() != "postgresql":
+            raise sa.exc.ArgumentError  # without this file's pragmas an erasure would leave traces
         if url is not None:
             return sa.create_engine(url)
         engine = sa.create_engine(
