@@ -42,8 +42,14 @@ def open_(
         list[str] | None, typer.Option(metavar="NAME", help="What an objection is about.")
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="A note for yourself.")] = "",
+    received: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="When it came in or became known: 2026-03-02T10:00+03:00."
+        ),
+    ] = None,
 ) -> None:
-    """Open a request or an incident of a KIND; its clock runs from now.
+    """Open a request or an incident of a KIND; its clock runs from now, or from --received.
 
     \b
     Kinds:
@@ -57,13 +63,25 @@ def open_(
       kesit client rights open objection --person 4711 --purpose customer-segmentation --home ankara
       kesit client rights open breach --note "laptop" --home ankara
     """
+    from kesit_client.consent.events import read_time
     from kesit_client.consent.keeping import person_id
     from kesit_client.rights import requests
 
+    try:
+        since = None if received is None else read_time(received)[0]
+    except ValueError as error:
+        raise click.UsageError(
+            "--received is an ISO 8601 time with a UTC offset: 2026-03-02T10:00+03:00."
+        ) from error
     who = None if person is None else person_id(person)
     with opened(home, create=True) as store:
-        made = requests.open_request(store, kind, who, note=note, purposes=purpose or ())
+        unknown = who is not None and store.events(who).is_empty()
+        made = requests.open_request(
+            store, kind, who, note=note, purposes=purpose or (), received=since
+        )
     _tell([made])
+    if unknown:
+        show.console().print("No record speaks of this person: check how the id is written.")
 
 
 @rights.command(name="list")

@@ -209,3 +209,84 @@ def test_standing_names_what_ends_soon(store: ConsentStore, tmp_path: Path) -> N
     assert found.counts == {Reason.GIVEN: 4}
     with pytest.raises(ConsentError, match="gave nothing"):
         keeping.withdraw(store, "b", ["marketing"])
+
+
+# --- ways around --------------------------------------------------------------------------------
+
+
+def closing(person: str, at_: str) -> dict[str, object]:
+    return withdrawal(person, at_, event_type="objection_closed", record_id="crm-1")
+
+
+def test_no_record_of_another_system_ends_an_objection_that_is_open_here(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    ahead = closing("ayşe", "2026-06-01T00:04:00+03:00")  # before the objection, clock ahead
+    assert load(store, tmp_path, [ahead]).new == 1
+    made = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    later = closing("ayşe", "2026-06-02T00:00:00+03:00")
+    found = load(store, tmp_path, [later], now=NOW + 2 * DAY)
+    assert "use `rights close`" in found.refused["reason"][0]
+    close_request(store, made.id, now=NOW + 3 * DAY)
+    assert suppressed(store, ["ayşe"]) == frozenset()
+
+
+def test_one_of_two_objections_that_is_closed_opens_neither(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    basis = row("d", lawful_basis="legitimate-interest")
+    load(store, tmp_path, [basis])
+    first = open_request(store, "objection", "d", purposes=["marketing"], now=NOW)
+    second = open_request(store, "objection", "d", purposes=[PURPOSE], now=NOW)
+
+    def counted(now: int) -> bool:
+        [found] = keeping.stand(store, [PURPOSE], "legitimate-interest", now)
+        return found.counts.get(Reason.GIVEN, 0) == 1
+
+    close_request(store, first.id, now=NOW + DAY)
+    assert not counted(NOW + 2 * DAY)
+    assert suppressed(store, ["d"]) == {"d"}
+    close_request(store, second.id, now=NOW + 3 * DAY)
+    assert counted(NOW + 4 * DAY)
+    assert suppressed(store, ["d"]) == frozenset()
+
+
+def test_a_clock_runs_from_when_a_request_came_in(store: ConsentStore) -> None:
+    made = open_request(store, "breach", received=NOW - 2 * DAY, now=NOW)
+    assert made.due_at == NOW + DAY
+    asked = open_request(store, "objection", "b", purposes=[PURPOSE], received=NOW - DAY, now=NOW)
+    assert asked.due_at == NOW + 29 * DAY
+    assert keeping.history(store, "b")[-1].time == NOW  # suppressed from the moment it is known
+    with pytest.raises(ConsentError, match="not come yet"):
+        open_request(store, "breach", received=NOW + SECOND, now=NOW)
+
+
+def test_who_consents_while_a_disposal_begins_stays(
+    store: ConsentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is disposed of is looked up when no other writer can come between."""
+    load(store, tmp_path, [withdrawal("b")])
+    later, inner = NOW + 1200 * DAY, store.writing
+    anew = row("b", event_time="2029-06-01T00:00:00+03:00", record_id="r9", event_id="anew")
+
+    def after_an_import() -> object:
+        monkeypatch.undo()
+        load(store, tmp_path, [anew], now=later)
+        return inner()
+
+    monkeypatch.setattr(store, "writing", after_an_import)
+    assert disposal.dispose(store, 3, later).persons == 0
+    assert len(keeping.history(store, "b")) == 3
+
+
+def test_who_only_asked_or_was_exported_is_forgotten_as_well(store: ConsentStore) -> None:
+    asked = open_request(store, "access", "x", now=NOW)
+    exports.record_export(store, "Printer", "addresses", ["y"], NOW)
+    later = NOW + 1100 * DAY
+    assert disposal.ended(store, 3, later) == ["y"]
+    close_request(store, asked.id, now=NOW + DAY)
+    assert disposal.ended(store, 3, later) == ["x", "y"]
+    assert disposal.ended(store, 3, NOW + 1000 * DAY) == []
+    disposal.dispose(store, 3, later)
+    assert disposal.ended(store, 3, later) == []

@@ -23,6 +23,7 @@ from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import DEFAULTS, GRANTS, EventType
 from kesit_client.errors import ConsentError
+from kesit_client.rights.requests import objecting
 from kesit_privacy.files import replacing
 
 FEW: Final = 500
@@ -99,6 +100,7 @@ def import_file(
             _actions(connection, raw),
             _earliest_grants(connection, raw),
             _erased(store, connection, raw),
+            objecting(connection),
         )
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)

@@ -54,6 +54,7 @@ class Known:
         actions: `event_id`, `known_purpose` of grants in the store.
         grants: `principal`, `purpose`, `known_grant` (µs of the earliest) in the store.
         erased: `principal`, `erased_at` (µs).
+        objecting: persons whose objection is a request that is open here.
     """
 
     now: int
@@ -62,6 +63,7 @@ class Known:
     actions: pl.DataFrame | None = None
     grants: pl.DataFrame | None = None
     erased: pl.DataFrame | None = None
+    objecting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,11 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
                 col(name).is_null() for name in ("iys_channel", "iys_status", "iys_checked_at")
             ),
             "iys_channel, iys_status or iys_checked_at is missing",
+        ),
+        (
+            (col("type") == EventType.OBJECTION_CLOSED.value)
+            & person.is_in(sorted(known.objecting)),
+            "the objection is an open request: use `rights close`",
         ),
         (col("type") == EventType.ERASED.value, "an erasure is not imported: use `rights`"),
         (

@@ -20,7 +20,7 @@ from kesit_client.consent.models import EventRow, Person
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import ENDS, FOREVER, GRANTS, EventType
 from kesit_client.errors import ConsentError
-from kesit_client.rights.models import DisposalRow, RequestRow
+from kesit_client.rights.models import DisposalRow, ExportPersonRow, ExportRow, RequestRow
 
 RECORD_YEARS: Final = 3
 EVERY_MONTHS: Final = 6
@@ -45,7 +45,7 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     A person's records go together, once every ground has ended (by its validity, a withdrawal, a
     refusal) and the longest retention period of all of them has passed since. The period is the
     record's own (`retention_period`, an ISO 8601 duration) or `retention_years`. Whoever has an
-    open request stays.
+    open request stays. Of whom no record speaks, the latest request or export counts.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -56,8 +56,9 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     }
     with store.reading() as connection:
         events = _events(connection)
+        silent = _without_records(connection, _later(moment, -retention_years))
     if events.is_empty():
-        return []
+        return silent
     grant = pl.col("type").is_in([kind.value for kind in GRANTS])
     end = pl.when(pl.col("type").is_in([kind.value for kind in ENDS])).then(pl.col("time"))
     stopped = end.max().over("person", "purpose")
@@ -75,7 +76,7 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     over = events["over"].set(events["over"] >= FOREVER, None)
     kept = ends(over, events["zero"], events["period"]).fill_null(FOREVER)
     last = events.with_columns(kept=kept).group_by("principal").agg(pl.col("kept").max())
-    return sorted(last.filter(pl.col("kept") <= moment)["principal"])
+    return sorted([*last.filter(pl.col("kept") <= moment)["principal"], *silent])
 
 
 def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -> Disposal:
@@ -85,10 +86,11 @@ def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -
         ConsentStoreError: the store refuses; nothing was removed.
     """
     moment = now_us() if now is None else now
-    people = ended(store, retention_years, moment)
     cause = f"retention ended ({retention_years} years where a record states none)"
     keep_until = _later(moment)
     with store.writing() as connection:
+        # Who consents or asks for something meanwhile must wait for its turn, and stays.
+        people = ended(store, retention_years, moment)
         removed = sum(store.erase_within(connection, person, moment) for person in people)
         values = {
             "disposed_at": moment,
@@ -172,9 +174,28 @@ def _events(connection: Connection) -> pl.DataFrame:
     return fetch(connection, query, schema)
 
 
-def _later(moment: int) -> int:
+def _without_records(connection: Connection, before: int) -> list[str]:
+    """Persons who are known by closed requests and by exports alone, all of them before that."""
+    record = sa.select(EventRow.person).where(EventRow.type != EventType.ERASED.value)
+    asked = sa.select(RequestRow.person).where(
+        RequestRow.person.is_not(None),
+        sa.or_(RequestRow.closed_at.is_(None), RequestRow.closed_at > before),
+    )
+    given = (
+        sa.select(ExportPersonRow.person)
+        .join(ExportRow, ExportRow.id == ExportPersonRow.export)
+        .where(ExportRow.exported_at > before)
+    )
+    query = sa.select(Person.principal).where(
+        Person.principal.is_not(None),
+        *(Person.no.not_in(kept) for kept in (record, asked, given)),
+    )
+    return [str(principal) for principal in connection.scalars(query)]
+
+
+def _later(moment: int, years: int = RECORD_YEARS) -> int:
     local = from_us(moment).astimezone(ISTANBUL)
     try:
-        return to_us(local.replace(year=local.year + RECORD_YEARS))
+        return to_us(local.replace(year=local.year + years))
     except ValueError:  # 29 February
-        return to_us((local + datetime.timedelta(days=1)).replace(year=local.year + RECORD_YEARS))
+        return to_us((local + datetime.timedelta(days=1)).replace(year=local.year + years))

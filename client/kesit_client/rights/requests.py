@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent import frames
-from kesit_client.consent.events import Event, now_us
+from kesit_client.consent.events import Event, now_us, show_time
 from kesit_client.consent.keeping import local_offset
 from kesit_client.consent.models import EventRow, Person
 from kesit_client.consent.store import ConsentStore, fetch
@@ -59,15 +59,18 @@ def open_request(
     *,
     note: str = "",
     purposes: Iterable[str] = (),
+    received: int | None = None,
     now: int | None = None,
 ) -> Request:
-    """Open a request of a person, or an incident; the clock runs from `now` (µs).
+    """Open a request of a person, or an incident.
 
     Args:
         purposes: of an objection: those whose automated decisions it is about.
+        received: when (µs) it came in or became known, from which its clock runs; None for `now`.
 
     Raises:
-        ConsentError: an unknown kind, a person missing or too much, or an objection to nothing.
+        ConsentError: an unknown kind, a person missing or too much, an objection to nothing, or
+            received in the future.
         ConsentStoreError: the store refuses.
     """
     wanted, moment = tuple(purposes), now_us() if now is None else now
@@ -80,6 +83,11 @@ def open_request(
         raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy="Check the command.")
     if kind == OBJECTION and not wanted:
         raise ConsentError("An objection needs a purpose.", remedy="Give --purpose.")
+    since = moment if received is None else received
+    if since > moment:
+        raise ConsentError(
+            f"{show_time(since)} has not come yet.", remedy="Say when it came in, or became known."
+        )
     with store.writing() as connection:
         person = None
         if principal is not None:
@@ -92,8 +100,8 @@ def open_request(
             "kind": kind,
             "person": person,
             "note": note,
-            "opened_at": moment,
-            "due_at": due(kind, moment),
+            "opened_at": since,
+            "due_at": due(kind, since),
         }
         made = connection.execute(sa.insert(RequestRow).values(**values)).inserted_primary_key
         assert made is not None
@@ -149,6 +157,8 @@ def of_person(store: ConsentStore, principal: str) -> list[Request]:
 def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
     """Those of `ids` whose segment code may not be used: an objection is open, for any purpose.
 
+    It is open until its request is closed here, whatever records of other systems say of it.
+
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
@@ -164,11 +174,26 @@ def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
     schema = {"id": pl.String, "purpose": pl.String, "type": pl.Int64, "time": pl.Int64}
     with store.reading() as connection:
         found = fetch(connection, query, schema)
+        waiting = objecting(connection)
     opened = found.filter(pl.col("type") == EventType.OBJECTED.value)
     closed = found.filter(pl.col("type") == EventType.OBJECTION_CLOSED.value)
     both = opened.join(closed, on=["id", "purpose"], how="left", suffix="_closed")
     still = pl.col("time_closed").is_null() | (pl.col("time_closed") <= pl.col("time"))
-    return frozenset(both.filter(still)["id"]) & frozenset(ids)
+    return (frozenset(both.filter(still)["id"]) | waiting) & frozenset(ids)
+
+
+def objecting(connection: Connection) -> frozenset[str]:
+    """Persons with an open request that objects to automated decisions."""
+    query = (
+        sa.select(Person.principal)
+        .join(RequestRow, RequestRow.person == Person.no)
+        .where(
+            RequestRow.kind == OBJECTION,
+            RequestRow.closed_at.is_(None),
+            Person.principal.is_not(None),
+        )
+    )
+    return frozenset(connection.scalars(query))
 
 
 def _act(
@@ -177,8 +202,9 @@ def _act(
     """What the closing of a person's request does beyond noting it."""
     principal = request.principal
     assert principal is not None
-    if request.kind == OBJECTION:
-        # Rejected or not, a person has looked at it: that is what the objection asks for.
+    if request.kind == OBJECTION and principal not in objecting(connection):
+        # Rejected or not, a person has looked at it: that is what the objection asks for. A second
+        # objection that is still open keeps all of them open.
         marks = [
             _objection(principal, purpose, moment, EventType.OBJECTION_CLOSED)
             for purpose in _objected(store, connection, principal)
