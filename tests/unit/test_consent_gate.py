@@ -14,7 +14,7 @@ import pytest
 from consentkit import NOW, PEOPLE, Place, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
-from kesit_client.consent.gate import Moment
+from kesit_client.consent.gate import Gate, Moment
 from kesit_client.consent.keeping import withdraw
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
@@ -246,3 +246,22 @@ def test_a_run_that_began_with_consents_does_not_go_on_without(place: Place) -> 
     assert len(rows.codes("run")) == PEOPLE - 4
     with pytest.raises(SourceError, match="began with consents"):
         replace(rows, gate=None).codes("run")
+
+
+# --- special categories -------------------------------------------------------------------------
+
+
+def test_a_study_of_special_categories_counts_who_consented_to_them(place: Place) -> None:
+    first, *others = place.study.features
+    health = replace(first, tags=("special-category",))
+    study = replace(place.study, features=(health, *others))
+    place.load(
+        row("p0", record_id="s0", event_id="s0", special_categories="true")
+        | {"special_category_ground": "6(3)(a)", "event_time": "2026-03-03T10:00:00+03:00"},
+        row("p1", record_id="s1", event_id="s1", special_categories="true")
+        | {"event_time": "2026-03-03T10:00:00+03:00"},
+    )
+    gate = Gate(place.home, study, lambda: place.now)
+    assert gate.counts() == {Reason.GIVEN: 1, Reason.SPECIAL_CATEGORY: PEOPLE - 5}
+    assert place.gate.counts() == {Reason.GIVEN: PEOPLE - 5, Reason.SPECIAL_CATEGORY: 1}
+    gate.close()

@@ -21,6 +21,7 @@ from kesit_client.consent import standing
 from kesit_client.consent.events import show_time
 from kesit_client.consent.gate import Moment
 from kesit_client.consent.models import EventRow, LeafRow, Person, TreeRow
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ClientError, ConsentError
@@ -157,7 +158,8 @@ def _tree(home: Path, moment: Moment, study: Study) -> tuple[int, str]:
                 if kept is not None:
                     return kept
                 depth = merkle.public_depth(study.declared_customers)
-                leaves = _leaves(connection, moment, moment.counted(home), depth)
+                decided = _decided(connection, moment, reads_special(study))
+                leaves = _leaves(connection, moment, decided, moment.counted(home), depth)
             seed = secrets.token_bytes(32)
             fill = merkle.filler(seed)
             nodes = dict(zip(leaves["position"], leaves["leaf"], strict=True))
@@ -179,10 +181,16 @@ def _kept(connection: Connection, run: str) -> tuple[int, str] | None:
     return None if found is None else (found.depth, found.root)
 
 
-def _leaves(connection: Connection, moment: Moment, counted: pl.Series, depth: int) -> pl.DataFrame:
+def _decided(connection: Connection, moment: Moment, special: bool) -> pl.DataFrame:
+    """How everybody stood at the moment (see `standing.decide`)."""
+    events = standing.read(connection, moment.purpose, moment.basis, special=special)
+    return standing.decide(events.filter(pl.col("id") <= moment.head), moment.at, moment.basis)
+
+
+def _leaves(
+    connection: Connection, moment: Moment, table: pl.DataFrame, counted: pl.Series, depth: int
+) -> pl.DataFrame:
     """Rows of `LeafRow` for everybody whom the store knows, at random places."""
-    events = standing.read(connection, moment.purpose, moment.basis)
-    table = standing.decide(events.filter(pl.col("id") <= moment.head), moment.at, moment.basis)
     names = fetch(
         connection,
         sa.select(Person.no, Person.principal).where(Person.principal.is_not(None)),

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from kesit_client.consent import standing
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.models import EventRow, Terms
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
 from kesit_privacy.rules import ConsentFacts
@@ -47,9 +48,10 @@ def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
         ConsentStoreError: the store cannot be read.
     """
     with store.reading() as connection:
-        decided = standing.decide(
-            standing.read(connection, study.purpose, study.legal_basis), now, study.legal_basis
+        read = standing.read(
+            connection, study.purpose, study.legal_basis, special=reads_special(study)
         )
+        decided = standing.decide(read, now, study.legal_basis)
         events = _events(connection).filter(pl.col("time") <= now)
         kept = _retention(connection)
     included = decided.filter(pl.col("reason") == Reason.GIVEN.value)["person"]

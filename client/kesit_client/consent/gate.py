@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 
 from kesit_client.consent import standing
 from kesit_client.consent.events import SECOND, SKEW_SECONDS, show_time
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError
@@ -185,13 +186,14 @@ class Gate:
     def _decided(self, connection: Connection, now: int) -> pl.DataFrame:
         """How everybody stands, from the events that are known here and those that are new."""
         purpose, basis = self.study.purpose, self.study.legal_basis
+        special = reads_special(self.study)
         _require_clock(self._opened(), connection, now)
         removals = self._opened().removals(connection)
         if self._events is None or removals != self._removals:
-            self._events = standing.read(connection, purpose, basis)
+            self._events = standing.read(connection, purpose, basis, special=special)
             self._removals = removals
         else:
-            new = standing.read(connection, purpose, basis, after=self._head())
+            new = standing.read(connection, purpose, basis, special=special, after=self._head())
             if len(new):
                 self._events = pl.concat([self._events, new])
         return standing.decide(self._events, now, basis)

@@ -41,13 +41,19 @@ that stands against a grant by itself, or 0. `notice_hash`: only where it must b
 
 
 def read(
-    connection: Connection, purpose: str, basis: str = CONSENT, *, after: int = 0
+    connection: Connection,
+    purpose: str,
+    basis: str = CONSENT,
+    *,
+    special: bool = False,
+    after: int = 0,
 ) -> pl.DataFrame:
     """What `decide` needs of the events numbered above `after`, in `COLUMNS`."""
     row = EventRow
-    special = sa.and_(row.special, row.special_ground.is_(None))
+    ungrounded = row.special_ground.is_(None)
+    uncovered = sa.or_(sa.not_(row.special), ungrounded)
     bad = sa.case(
-        (special, Reason.SPECIAL_CATEGORY.value),
+        (uncovered if special else sa.and_(row.special, ungrounded), Reason.SPECIAL_CATEGORY.value),
         (row.notice_hash == row.consent_text_hash, Reason.NOTICE_IS_CONSENT.value),
         else_=0,
     )
