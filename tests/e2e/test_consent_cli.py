@@ -15,6 +15,7 @@ from consentkit import Attesting, Place, row, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
+from kesit_privacy.attestation import read_attestation
 from kesit_privacy.identity import fingerprint
 from kit import keep_books, study_tables
 
@@ -98,6 +99,9 @@ def test_a_run_is_attested_and_proved(member: Kesit, tmp_path: Path) -> None:
     setting.node.store.close()
     attested = member("client", "attest", run[:12], *HOME)
     assert attested.code == exits.OK, attested.err
+    statement = read_attestation((home / "attestations" / f"{run}.json").read_bytes())
+    assert statement.rule_pack is not None  # as at the end of a run: no verdict is left out
+    assert statement.verdicts
     told = consent(member, "prove", "p3", "--run", run, "--out", "proof.json")
     assert re.search(r"Decision +included", told)
     verify = ("client", "consent", "verify", "proof.json", f"Ankara/attestations/{run}.json")

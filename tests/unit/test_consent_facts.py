@@ -155,3 +155,8 @@ def test_only_settings_are_attested(tmp_path: Path) -> None:
     assert verdicts
     assert {rules[one["rule"]] for one in verdicts} <= SETTLED
     assert all(set(one) == {"rule", "verdict"} for one in verdicts)
+
+
+def test_objections_of_other_systems_are_open_as_well(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("ayşe", automated_decision_objection="true"), row("can")])
+    assert request_facts(store, NOW).objections_open == 1

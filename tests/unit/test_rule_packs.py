@@ -264,3 +264,14 @@ def test_a_policy_is_taken_as_plain_values() -> None:
         features = ("x", "y")
 
     assert policy_facts(Owner()).features == ("x", "y")
+
+
+@pytest.mark.parametrize("entry", ['[[places]]\nname = "Berlin"', "[[incidents]]"])
+def test_an_entry_that_hides_another_of_its_name_is_refused(tmp_path: Path, entry: str) -> None:
+    """The second would be looked at, and not the first."""
+    added = {
+        "[[incidents]]": '\n[[incidents]]\nname = "lost laptop"\n'
+        "known_at = 2026-06-02T08:00:00+03:00\n"
+    }.get(entry, f"\n{entry}\n")
+    with pytest.raises(RulesError, match="stands twice"):
+        load_records(records(tmp_path, RECORDS + added))

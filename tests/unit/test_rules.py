@@ -331,10 +331,10 @@ def test_business_days(start: tuple[int, int, int], end: tuple[int, int, int], d
 @pytest.mark.parametrize(
     ("notified", "verdict"),
     [
-        (8, Verdict.PASS),
-        (9, Verdict.NEEDS_COUNSEL),
-        (16, Verdict.NEEDS_COUNSEL),
-        (17, Verdict.FAIL),
+        (11, Verdict.PASS),
+        (12, Verdict.NEEDS_COUNSEL),
+        (19, Verdict.NEEDS_COUNSEL),
+        (20, Verdict.FAIL),
     ],
 )
 def test_public_holidays_are_for_a_lawyer_to_count(notified: int, verdict: Verdict) -> None:
@@ -342,8 +342,8 @@ def test_public_holidays_are_for_a_lawyer_to_count(notified: int, verdict: Verdi
         "Berlin",
         "DE",
         "standard-contract",
-        datetime.date(2026, 6, 1),
-        datetime.date(2026, 6, notified),
+        datetime.date(2026, 5, 4),
+        datetime.date(2026, 5, notified),
     )
     assert verdict_of("KVKK-9-NOTIFY", placed(place)) is verdict
 
@@ -409,3 +409,22 @@ def test_a_report_begins_with_the_worst_and_leaves_profiles_out() -> None:
     assert sum(map(report.count, Verdict)) == len(report.findings) == len(pack.rules) - 2
     assert evaluate(pack, mixed, {"bank"}).left_out == ()
     assert not evaluate(pack, changed("consents.needless", 1)).blocked
+
+
+def test_a_notice_that_is_dated_ahead_was_not_given() -> None:
+    """What is planned is not done: it waits, and fails when its time is over."""
+    breach = Incident(name="laptop", known_at=kit.hours_ago(10), notified_at=kit.hours_ago(-5))
+    assert verdict_of("KVKK-12-BREACH", Facts(now=kit.NOW, incidents=(breach,))) is (
+        Verdict.INCONCLUSIVE
+    )
+    old = Incident(name="laptop", known_at=kit.hours_ago(80), notified_at=kit.hours_ago(-5))
+    assert verdict_of("KVKK-12-BREACH", Facts(now=kit.NOW, incidents=(old,))) is Verdict.FAIL
+    place = Place(
+        name="Berlin",
+        region="DE",
+        basis="standard-contract",
+        signed=kit.days_ago(1),
+        notified=kit.days_ago(-2),
+    )
+    facts = Facts(now=kit.NOW, places=(place,))
+    assert verdict_of("KVKK-9-NOTIFY", facts) is Verdict.INCONCLUSIVE

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.store import ConsentStore
 from kesit_client.rights import exports, requests
-from kesit_client.rights.clocks import ERASURE, OBJECTION, OF_PERSONS, RECTIFICATION
+from kesit_client.rights.clocks import ERASURE, OF_PERSONS, RECTIFICATION
 from kesit_client.rights.models import DisposalRow
 from kesit_privacy.rules import RequestFacts
 
@@ -35,7 +35,7 @@ def request_facts(store: ConsentStore, now: int) -> RequestFacts:
         oldest_erasure_days=oldest(frozenset({ERASURE})),
         erasures_not_passed=sum(notice.kind == ERASURE for notice in untold),
         corrections_not_passed=sum(notice.kind == RECTIFICATION for notice in untold),
-        objections_open=sum(item.kind == OBJECTION for item in asked),
+        objections_open=len(requests.open_objections(store)),
     )
 
 

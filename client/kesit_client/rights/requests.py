@@ -162,6 +162,15 @@ def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
+    return open_objections(store) & frozenset(ids)
+
+
+def open_objections(store: ConsentStore) -> frozenset[str]:
+    """Everybody whose objection is open.
+
+    Raises:
+        ConsentStoreError: the store cannot be read; then no code may be used.
+    """
     query = (
         sa.select(Person.principal, EventRow.purpose, EventRow.type, sa.func.max(EventRow.time))
         .join(Person, Person.no == EventRow.person)
@@ -179,7 +188,7 @@ def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
     closed = found.filter(pl.col("type") == EventType.OBJECTION_CLOSED.value)
     both = opened.join(closed, on=["id", "purpose"], how="left", suffix="_closed")
     still = pl.col("time_closed").is_null() | (pl.col("time_closed") <= pl.col("time"))
-    return (frozenset(both.filter(still)["id"]) | waiting) & frozenset(ids)
+    return frozenset(both.filter(still)["id"]) | waiting
 
 
 def objecting(connection: Connection) -> frozenset[str]:

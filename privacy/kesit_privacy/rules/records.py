@@ -109,13 +109,27 @@ def load_records(path: Path) -> Records:
     """Read a file of attestations.
 
     Raises:
-        RulesError: unreadable, a field is wrong, or a document is not the one attested.
+        RulesError: unreadable, a field is wrong, two entries have one name, or a document is not
+            the one attested.
     """
     records = _checked(_tables(path), str(path))
+    _require_distinct(records, path)
     for attestation in records.attestations:
         if attestation.file is not None:
             _compare(path.parent / attestation.file, attestation)
     return records
+
+
+def _require_distinct(records: Records, path: Path) -> None:
+    """Of two places of one name, the second would hide what is wrong with the first."""
+    for kind, entries in (("place", records.places), ("incident", records.incidents)):
+        names = [entry.name for entry in entries or ()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RulesError(
+                f"{path}: the {kind} {twice[0]!r} stands twice.",
+                remedy="Keep one entry, or give each its own name.",
+            )
 
 
 def _tables(path: Path) -> dict[str, Any]:

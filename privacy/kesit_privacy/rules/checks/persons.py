@@ -28,14 +28,16 @@ def breach_notified(facts: Facts, params: HoursParams) -> Outcome:
     if facts.now is None:
         return not_known(Words("the time", "şimdiki zaman"))
     limit = datetime.timedelta(hours=params.hours)
-    late = [i.name for i in facts.incidents if (i.notified_at or facts.now) - i.known_at > limit]
+    now = facts.now
+    told = [(each, _happened(each.notified_at, now)) for each in facts.incidents]
+    late = [each.name for each, at in told if (at or now) - each.known_at > limit]
     if late:
         names = listed(late)
         return failed(
             f"Not notified within {params.hours} hours: {names}.",
             f"{params.hours} saat içinde bildirilmemiş: {names}.",
         )
-    waiting = [i for i in facts.incidents if i.notified_at is None]
+    waiting = [each for each, at in told if at is None]
     if waiting:
         ends = min(incident.known_at for incident in waiting) + limit
         names = listed(incident.name for incident in waiting)
@@ -47,6 +49,11 @@ def breach_notified(facts: Facts, params: HoursParams) -> Outcome:
         f"{len(facts.incidents)} breaches, all notified in time.",
         f"Veri ihlali sayısı: {len(facts.incidents)}; hepsi süresinde bildirilmiş.",
     )
+
+
+def _happened(moment: datetime.datetime | None, now: datetime.datetime) -> datetime.datetime | None:
+    """The moment, or None if it has not come: what is planned is not done."""
+    return moment if moment is not None and moment <= now else None
 
 
 def objections_suppressed(facts: Facts, params: NoParams) -> Outcome:

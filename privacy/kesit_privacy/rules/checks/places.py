@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -96,7 +97,12 @@ def transfer_notified(facts: Facts, params: NotifyParams) -> Outcome:
     if not facts.places or today is None:
         return not_known(PLACES if today else Words("today's date", "bugünün tarihi"))
     unsure = [place for place in facts.places if _unclear(place, params)]
-    contracts = [p for p in facts.places if p.region not in params.home and p.basis == params.basis]
+    contracts = [
+        # What is planned is not done.
+        replace(place, notified=None) if place.notified and place.notified > today else place
+        for place in facts.places
+        if place.region not in params.home and place.basis == params.basis
+    ]
     taken = {
         place.name: business_days(place.signed, place.notified or today)
         for place in contracts
