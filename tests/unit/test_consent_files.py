@@ -14,6 +14,7 @@ import pytest
 
 from consentkit import NOW, PURPOSE, load, row, settings, withdrawal, write
 from kesit_client.consent import keeping
+from kesit_client.consent.exporting import export_file
 from kesit_client.consent.importing import Imported, import_file
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
@@ -167,3 +168,23 @@ def test_many_different_durations_do_not_hold_the_store_for_minutes(
     begun = time.monotonic()
     assert load(store, tmp_path, rows).new == 2000
     assert time.monotonic() - begun < 10
+
+
+# --- what is written ----------------------------------------------------------------------------
+
+
+def test_no_cell_that_is_written_is_a_formula_and_all_are_read_as_they_were(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    link = '=HYPERLINK("http://x","y")'
+    load(store, tmp_path, [row("+905551112233", record_id=link), row("''=a", entity_id="-1")])
+    assert export_file(store, tmp_path / "all.csv") == 2
+    table = pl.read_csv(tmp_path / "all.csv", infer_schema=False)
+    cells = [cell for line in table.rows() for cell in line if cell]
+    assert not [cell for cell in cells if cell[0] in "=+-@"]
+    assert table["pii_principal_id"].to_list() == ["'+905551112233", "''=a"]
+    found = import_text(store, tmp_path / "all.csv")
+    assert (found.new, found.known) == (0, 2)
+    bad = load(store, tmp_path, [row("x", record_id="@cmd", event_type="agreed")])
+    bad.write_report(tmp_path / "report.csv")
+    assert ",'@cmd," in (tmp_path / "report.csv").read_text()

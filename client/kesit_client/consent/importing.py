@@ -14,6 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kesit_client.consent.cells import guarded
 from kesit_client.consent.columns import text
 from kesit_client.consent.events import now_us
 from kesit_client.consent.models import EventRow, Person
@@ -63,7 +64,7 @@ class Imported:
         """
         try:
             with replacing(path, private=True) as file:
-                file.write(self.refused.write_csv(None).encode())
+                file.write(guarded(self.refused).write_csv(None).encode())
         except OSError as error:
             raise ConsentError(
                 f"{path}: the report cannot be written ({error.strerror}).",

@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from kesit_client.consent.cells import unguarded
 from kesit_client.consent.jsonld import read_records
 from kesit_client.consent.terms import EVENT_FIELDS, TERMS
 from kesit_client.errors import ConsentError
@@ -69,7 +70,7 @@ def read_file(path: Path, max_mb: float) -> RawTable:
             if data.count(b"\r") != data.count(b"\r\n"):  # lines that end as on old machines
                 data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             encoding = not_utf8(data)
-            rows = _csv(data, "\t" if suffix == ".tsv" else None)
+            rows = unguarded(_csv(data, "\t" if suffix == ".tsv" else None))
         elif suffix in (".jsonld", ".json"):
             rows = _table(read_records(path)).with_row_index(LINE, offset=1)
         else:
