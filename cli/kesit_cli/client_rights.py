@@ -203,7 +203,7 @@ def add(
     from kesit_client.rights import exports as register
 
     try:
-        lines = ids.read_text(encoding="utf-8").splitlines()
+        lines = ids.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
     people = [person_id(line) for line in lines if line.strip()]

@@ -188,3 +188,10 @@ def test_no_cell_that_is_written_is_a_formula_and_all_are_read_as_they_were(
     bad = load(store, tmp_path, [row("x", record_id="@cmd", event_type="agreed")])
     bad.write_report(tmp_path / "report.csv")
     assert ",'@cmd," in (tmp_path / "report.csv").read_text()
+
+
+@pytest.mark.parametrize("typed", ["4711\u200b", "\ufeff4711", "\udcff", "47\x0011"])
+def test_an_id_that_is_typed_holds_only_what_can_be_seen(typed: str) -> None:
+    assert keeping.person_id(" 4711 ") == "4711"
+    with pytest.raises(ConsentError, match="cannot be seen"):
+        keeping.person_id(typed)

@@ -12,8 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from consentkit import NOW, PEOPLE, PURPOSE, Place, load, row, settings, withdrawal
+from kesit_client.consent.models import EventRow
 from kesit_client.consent.settings import CONSENT, STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentStoreError
@@ -97,6 +99,20 @@ def test_consents_gate_and_rights_work_on_postgresql(url: str, tmp_path: Path) -
         assert (refused.new, len(refused.refused)) == (1, 1)
     assert len(rows.codes("run")) == PEOPLE - 6
     place.gate.close()
+
+
+def test_several_reads_are_of_one_moment_on_postgresql(url: str, tmp_path: Path) -> None:
+    """A withdrawal between two queries of one look must not be half in it."""
+    there = settings(url=url)
+    query = sa.select(sa.func.count()).select_from(EventRow)
+    with closing(ConsentStore.open(tmp_path, there)) as store:
+        with store.reading() as connection:
+            before = connection.scalar(query)
+            with closing(ConsentStore.open(tmp_path, there)) as other:
+                assert load(other, tmp_path, [row("someone")]).new == 1
+            assert connection.scalar(query) == before
+        with store.reading() as connection:
+            assert connection.scalar(query) == (before or 0) + 1
 
 
 def test_a_server_that_is_gone_is_an_error_without_its_password(tmp_path: Path) -> None:

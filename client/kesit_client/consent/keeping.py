@@ -42,8 +42,18 @@ class Standing:
 
 
 def person_id(text: str) -> str:
-    """An id as the store has it: NFC, no space around it."""
-    return unicodedata.normalize("NFC", text.strip())
+    """An id as the store has it: NFC, no space around it.
+
+    Raises:
+        ConsentError: it holds what cannot be seen, and would be another person's.
+    """
+    found = unicodedata.normalize("NFC", text.strip())
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in found):
+        raise ConsentError(
+            f"The id {ascii(found)[:80]} holds characters that cannot be seen.",
+            remedy="Type it anew, in UTF-8.",
+        )
+    return found
 
 
 def stand(

@@ -95,7 +95,14 @@ class ConsentStore:
         Raises:
             ConsentStoreError: the database refuses.
         """
-        with self._errors("read"), self.engine.connect() as connection, connection.begin():
+        # PostgreSQL would show each query a moment of its own; SQLite knows no other way than one.
+        postgres = self.engine.dialect.name == "postgresql"
+        options = {"isolation_level": "REPEATABLE READ"} if postgres else {}
+        with (
+            self._errors("read"),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
