@@ -256,7 +256,12 @@ def verify(
         )
     show.print_facts(
         show.console(),
-        [("Holds", proof.decision), ("Run", proof.run), ("Member", found)],
+        [
+            ("Holds", proof.decision),
+            ("Person", proof.principal),
+            ("Run", proof.run),
+            ("Member", found),
+        ],
     )
 
 

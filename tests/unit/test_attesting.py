@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from consentkit import NOW, Attesting, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent import attesting
 from kesit_client.consent.attesting import place_of
+from kesit_client.consent.gate import Moment
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, ConsentError, ConsentStoreError
@@ -196,3 +198,25 @@ def test_a_number_of_an_event_is_never_given_twice(setting: Attesting) -> None:
         last = int(store.events("p35")["id"].max())  # type: ignore[arg-type]
         store.erase("p35", NOW)
         assert int(store.events("p35")["id"].min()) > last  # type: ignore[arg-type]
+
+
+def test_a_list_of_who_was_counted_leads_to_nobody_who_was_erased(
+    setting: Attesting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept until the attestation is made, which may fail."""
+    monkeypatch.setattr(setting.node, "attest", None)
+    run = setting.run()
+    moment = Moment.read(setting.place.home, run)
+    assert moment is not None
+    with closing(ConsentStore.open(setting.place.home)) as store:
+        for person in ("p4", "p35"):  # one of them has the highest number
+            store.erase(person, NOW)
+        keys = store.pseudonyms(["p4", "p35"])
+        with store.reading() as connection:
+            gone = store.numbers(connection, pl.Series("key", keys, dtype=pl.Binary))["no"]
+        counted = moment.counted(setting.place.home)
+        assert not set(gone) & set(counted)
+    setting.attest(run)
+    assert setting.prove("p5", run).included
+    with pytest.raises(ConsentError):
+        setting.prove("p4", run)

@@ -195,3 +195,12 @@ def test_an_id_that_is_typed_holds_only_what_can_be_seen(typed: str) -> None:
     assert keeping.person_id(" 4711 ") == "4711"
     with pytest.raises(ConsentError, match="cannot be seen"):
         keeping.person_id(typed)
+
+
+def test_a_withdrawal_is_of_a_consent_and_waits_for_it(store: ConsentStore, tmp_path: Path) -> None:
+    """A contract that came later makes no withdrawal too early."""
+    contract = row("a", lawful_basis="contract", event_time="2026-05-01T10:00:00+03:00")
+    load(store, tmp_path, [contract])
+    assert load(store, tmp_path, [withdrawal("a")]).unmatched == 1
+    load(store, tmp_path, [row("a", record_id="r2", event_id="c2")])
+    assert given(store) == 0

@@ -22,7 +22,7 @@ from kesit_client.consent.reading import RawTable, read_file
 from kesit_client.consent.records import Known, examine
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
-from kesit_client.consent.terms import DEFAULTS, GRANTS, EventType
+from kesit_client.consent.terms import CONSENT, DEFAULTS, GRANTS, EventType
 from kesit_client.errors import ConsentError
 from kesit_client.rights.requests import objecting
 from kesit_privacy.files import replacing
@@ -125,14 +125,14 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
 
 
 def _earliest_grants(connection: Connection, raw: RawTable) -> pl.DataFrame:
-    """Earliest grants of each person and purpose, if the file holds ends of them."""
+    """Earliest consents of each person and purpose, if the file holds ends of them."""
     kinds = text(raw.rows["event_type"]).str.to_lowercase()
     if not kinds.str.contains("withdrawn|expired").any():
         return pl.DataFrame()
     query = (
         sa.select(Person.principal, EventRow.purpose, sa.func.min(EventRow.time))
         .join(Person, Person.no == EventRow.person)
-        .where(EventRow.type.in_(_GRANTS))
+        .where(EventRow.type.in_(_GRANTS), EventRow.basis == CONSENT)
         .group_by(Person.principal, EventRow.purpose)
     )
     schema = {"principal": pl.String, "purpose": pl.String, "known_grant": pl.Int64}

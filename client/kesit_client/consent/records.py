@@ -52,7 +52,7 @@ class Known:
     Attributes:
         now: µs. purposes: for which records may be kept. defaults: values of shared fields.
         actions: `event_id`, `known_purpose` of grants in the store.
-        grants: `principal`, `purpose`, `known_grant` (µs of the earliest) in the store.
+        grants: `principal`, `purpose`, `known_grant` (µs of the earliest consent) in the store.
         erased: `principal`, `erased_at` (µs).
         objecting: persons whose objection is a request that is open here.
     """
@@ -139,7 +139,8 @@ def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     grant = pl.col("type").is_in([kind.value for kind in GRANTS])
     given = rows.filter(grant)
     bundles = given.group_by("event_id").agg(purposes=pl.col("purpose").n_unique())
-    first = given.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
+    consents = given.filter(pl.col("basis") == CONSENT)
+    first = consents.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
     rows = rows.with_columns(grant=grant).join(
         bundles.filter((pl.col("purposes") > 1) & pl.col("event_id").is_not_null()),
         on="event_id",

@@ -25,7 +25,7 @@ from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, P
 from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentStoreError
-from kesit_client.rights.models import RequestRow  # (its tables are made with the others)
+from kesit_client.rights.models import ExportPersonRow, RequestRow
 
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
@@ -177,7 +177,8 @@ class ConsentStore:
         """Remove all that is known of a person; how many events that were.
 
         What stays: a keyed hash of the id with the time of the erasure, so that old files bring
-        nothing back. The salts of the person's leaves go: old commitments belong to nobody.
+        nothing back. The salts of the person's leaves go: old commitments belong to nobody. So does
+        the person's number.
         """
         moment = now_us() if now is None else now
         with self.writing() as connection:
@@ -194,8 +195,7 @@ class ConsentStore:
             removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
             empty = {"person": None, "salt": None, "decision": None, "digest": None}
             connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
-            notes = sa.update(RequestRow).where(RequestRow.person == no)  # free text: names, phones
-            connection.execute(notes.values(note=""))
+            self._number_anew(connection, no, key)
         # The random record id keeps the marker's digest from being a guessable hash of the id.
         name = f"erased-{secrets.token_hex(16)}"
         marker = Event(name, principal, "", EventType.ERASED, now)
@@ -204,6 +204,19 @@ class ConsentStore:
         change = sa.update(Meta).where(Meta.key == "removals")
         connection.execute(change.values(value=secrets.token_hex(8)))
         return removed
+
+    def _number_anew(self, connection: Connection, no: int, key: bytes) -> None:
+        """Another number for an erased person: lists of who was counted must lead to nobody."""
+        top = connection.scalar(sa.select(sa.func.max(Person.no))) or 0
+        anew = top + 1
+        other = secrets.token_bytes(16)  # a key is one person's
+        connection.execute(sa.insert(Person).values(no=anew, key=other, principal=None))
+        requests = sa.update(RequestRow).where(RequestRow.person == no)
+        connection.execute(requests.values(person=anew, note=""))  # free text: names, telephones
+        exports = sa.update(ExportPersonRow).where(ExportPersonRow.person == no)
+        connection.execute(exports.values(person=anew))
+        connection.execute(sa.delete(Person).where(Person.no == no))
+        connection.execute(sa.update(Person).where(Person.no == anew).values(key=key))
 
     def removals(self, connection: Connection) -> str:
         """Changes with every erasure: a copy of events must then be read anew, all of it."""
