@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,28 @@ def test_a_list_of_who_was_counted_leads_to_nobody_who_was_erased(
     assert setting.prove("p5", run).included
     with pytest.raises(ConsentError):
         setting.prove("p4", run)
+
+
+def test_what_was_done_is_attested_and_not_what_the_policy_says_by_now(setting: Attesting) -> None:
+    gated = setting.run()
+    assert setting.read(gated).consent == "required"
+    setting.node.rows = lambda study: replace(setting.place.rows(), gate=None)
+    plain = setting.run()
+    statement = setting.read(plain)  # signed under a policy that requires consents
+    assert (statement.consent, statement.root) == ("not-kept", None)
+    assert statement.sums
+
+
+def test_a_sum_that_was_charged_and_not_answered_is_not_attested(setting: Attesting) -> None:
+    def fail(study: Study) -> CachedRows:
+        raise ConsentError("No.", remedy="None.")
+
+    rows = setting.node.rows
+    transcript = say_hello(setting.place.study, setting.nodes)
+    order = instruct(setting.place.study, transcript, "marginals", setting.session.query)
+    setting.node.rows = fail
+    assert ask(setting.node, order, transcript)[0] is RefusalCode.UNAVAILABLE
+    setting.node.rows = rows
+    setting.node.end(transcript.request.encoded)
+    statement = setting.read(order.run)
+    assert (statement.sums, statement.root, statement.consent) == ((), None, "required")

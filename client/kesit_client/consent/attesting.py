@@ -51,7 +51,7 @@ def attest(
     """Sign what this client did in a run; the file's place.
 
     Args:
-        consent: the policy's mode.
+        consent: the policy's mode, for a run in which no sum was answered.
         rule_pack: id and version of the rules that were checked.
         verdicts: their results, as plain data. They leave the client: released values only.
         now: Unix seconds; None for the present.
@@ -61,7 +61,12 @@ def attest(
         ConsentError: the consents cannot be read.
     """
     with books.transaction() as read:
-        known, charges = read.run(run), read.charges(run)
+        known = read.run(run)
+        sums = tuple(
+            (charge.step, charge.attempt, charge.instruction.hex())
+            for charge in read.charges(run)
+            if charge.origin == "own" and read.answer(run, charge.step, charge.attempt) is not None
+        )
     if known is None or known.study != study.hash:
         raise ClientError(
             f"The run {run[:16]} of this study is not in the books.",
@@ -73,9 +78,11 @@ def attest(
             remedy="It is attested when it ends; a run that no server ends is over after"
             f" {RUN_DAYS} days.",
         )
-    moment = Moment.read(home, run) if consent == "required" else None
+    # What was done counts, not what the policy says by now.
+    moment = Moment.read(home, run)
+    if moment is not None or sums:
+        consent = "not-kept" if moment is None else "required"
     tree = None if moment is None else _tree(home, moment, study)
-    sums = tuple((c.step, c.attempt, c.instruction.hex()) for c in charges if c.origin == "own")
     statement = Attestation(
         study=study.hash,
         run=run,
