@@ -204,3 +204,13 @@ def test_a_withdrawal_is_of_a_consent_and_waits_for_it(store: ConsentStore, tmp_
     assert load(store, tmp_path, [withdrawal("a")]).unmatched == 1
     load(store, tmp_path, [row("a", record_id="r2", event_id="c2")])
     assert given(store) == 0
+
+
+def test_a_record_ahead_of_the_clock_does_not_come_back_after_an_erasure(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    ahead = row("a", event_time="2026-06-01T00:04:00+03:00")
+    load(store, tmp_path, [ahead])
+    store.erase("a", NOW)
+    found = load(store, tmp_path, [ahead], now=NOW + 3_600_000_000)
+    assert "erased" in found.refused["reason"][0]

@@ -189,16 +189,21 @@ class ConsentStore:
     def erase_within(self, connection: Connection, principal: str, now: int) -> int:
         """`erase` within a transaction of `writing`; call `settle` after it."""
         key = self.pseudonyms([principal])[0]
-        removed = 0
+        removed, at = 0, now
         no = connection.scalar(sa.select(Person.no).where(Person.key == key))
         if no is not None:
+            # A record may be ahead of this clock; importing it again must not bring it back.
+            last = connection.scalar(
+                sa.select(sa.func.max(EventRow.time)).where(EventRow.person == no)
+            )
+            at = max(now, last or now)
             removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
             empty = {"person": None, "salt": None, "decision": None, "digest": None}
             connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
             self._number_anew(connection, no, key)
         # The random record id keeps the marker's digest from being a guessable hash of the id.
         name = f"erased-{secrets.token_hex(16)}"
-        marker = Event(name, principal, "", EventType.ERASED, now)
+        marker = Event(name, principal, "", EventType.ERASED, at)
         self.append(connection, frames.frame_of([marker]), {"": "{}"}, now)
         connection.execute(sa.update(Person).where(Person.key == key).values(principal=None))
         change = sa.update(Meta).where(Meta.key == "removals")
