@@ -180,18 +180,14 @@ def add(
     Example:
       kesit client exports add "Call centre" --ids ids.txt --what "segment codes" --home ankara
     """
-    from kesit_client.consent.keeping import person_id
-    from kesit_client.errors import ConsentError
     from kesit_client.rights import exports as register
 
-    try:
-        lines = ids.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
-    people = [person_id(line) for line in lines if line.strip()]
+    people = register.read_ids(ids)
     with opened(home, create=True) as store:
         made = register.record_export(store, recipient, what, people)
     facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
+    if made.unknown:
+        facts.append(("Unknown", f"{made.unknown:,} of them: nothing was recorded of them before"))
     show.print_facts(show.console(), facts)
 
 

@@ -150,6 +150,26 @@ def test_a_rectification_reaches_the_recipients_and_a_rejection_does_not(
         exports.record_export(store, " ", "x", ["b"])
 
 
+def test_ids_are_read_one_a_line(store: ConsentStore, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes("\ufeffb\r\n\r\n 007 \r\n".encode())  # as Windows' editor saves it
+    assert exports.read_ids(file) == ["b", "007"]
+    made = exports.record_export(store, "Printer", "addresses", exports.read_ids(file), NOW)
+    assert (made.persons, made.unknown) == (2, 1)
+    close_request(store, open_request(store, "erasure", "b", now=NOW).id, now=NOW)
+    assert [notice.recipient for notice in exports.notices(store)] == ["Printer"]
+    for data, problem in (
+        (b"id;name\n7;a\n", "line 1 is more than an id"),
+        (b"7\n8,9\n", "line 2 is more than an id"),
+        ("ayşe\n".encode("cp1254"), r"Windows-1254 \(Turkish\), first in line 1"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(ConsentError, match=problem):
+            exports.read_ids(file)
+    with pytest.raises(ConsentError, match="No such file"):
+        exports.read_ids(tmp_path / "none.txt")
+
+
 def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> None:
     exports.record_export(store, "Call centre", "segment codes", ["ayşe"], NOW)
     open_request(store, "access", "ayşe", now=NOW)
