@@ -82,6 +82,10 @@ def import_(
         for reason, rows, line in done.reasons():
             table.add_row(f"{rows:,}", str(line), reason)
         show.put(screen, table)
+        screen.print()
+        named = "--report FILE names each of them." if report is None else f"Each: {report}"
+        facts = [("What to do", f"Correct these rows and import the file again. {named}")]
+        show.print_facts(screen, facts)
         raise typer.Exit(exits.DATA)
 
 

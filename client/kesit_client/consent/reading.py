@@ -20,6 +20,7 @@ from kesit_client.errors import ConsentError
 
 LINE: Final = "line"
 NEEDED: Final = ("record_id", "pii_principal_id", "purpose", "event_type", "event_time")
+SHOWN: Final = 120
 _TURKISH_1254: Final = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
 """Ğ İ Ş ğ ı ş in Windows-1254."""
 
@@ -62,6 +63,8 @@ def read_file(path: Path, max_mb: float) -> RawTable:
             rows = pl.read_parquet(path, glob=False).with_row_index(LINE, offset=1)
         elif suffix in (".csv", ".tsv", ".txt"):
             data = path.read_bytes()
+            if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ConsentError(f"{path}: is UTF-16.", remedy="Save the file as UTF-8.")
             encoding = not_utf8(data)
             rows = _csv(data, "\t" if suffix == ".tsv" else None)
         elif suffix in (".jsonld", ".json"):
@@ -133,13 +136,21 @@ def _table(records: list[dict[str, str | None]]) -> pl.DataFrame:
     return pl.DataFrame(records, schema=schema)
 
 
+def shortened(text: str) -> str:
+    """The beginning of a file's own words, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+
+
 def _known(rows: pl.DataFrame, encoding: str, path: Path) -> RawTable:
     known = [name for name in (*EVENT_FIELDS, *TERMS) if name in rows.columns]
     lacking = [name for name in NEEDED if name not in known]
     if lacking:
+        found = ", ".join(name for name in rows.columns if name != LINE)
         raise ConsentError(
-            f"{path}: has no column {', '.join(lacking)}.",
-            remedy="Name the columns as docs/reference/consent.md does.",
+            f"{path}: has no column {', '.join(lacking)}. Its columns: {shortened(found)}.",
+            remedy="Its first line names the columns as docs/reference/consent.md does, in small"
+            " letters, with commas or semicolons between them.",
         )
     ignored = tuple(sorted(set(rows.columns) - {*known, LINE}))
     return RawTable(rows.select(LINE, *known), encoding, ignored)
