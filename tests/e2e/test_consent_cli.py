@@ -15,6 +15,7 @@ from consentkit import Attesting, Place, row, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
+from kesit_client.policy import Policy
 from kesit_privacy.identity import fingerprint
 from kit import keep_books, study_tables
 
@@ -58,6 +59,22 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     assert "gave nothing for" in consent(
         member, "withdraw", "c4", "--purpose", "marketing", code=exits.DATA
     )
+
+
+def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Path) -> None:
+    source = Path("Ankara/customers.csv")
+    features = ",".join(Policy.load(Path("Ankara/policy.toml")).features)
+    blank = "," * features.count(",")
+    source.write_text(f"no,{features}\n" + "".join(f"{n},{blank}\n" for n in range(1, 5)))
+    Path("Ankara/source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
+    write(tmp_path / "consents.csv", [row(f"{n:05d}") for n in range(1, 4)])
+    consent(member, "import", "consents.csv")
+    told = consent(member, "check")
+    assert re.search(r"^WARN +consent +0 of the source's 4 customers", told, re.MULTILINE), told
+    write(tmp_path / "consents.csv", [row(f"{n}") for n in range(1, 4)])
+    consent(member, "import", "consents.csv")
+    told = consent(member, "check")
+    assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told
 
 
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
