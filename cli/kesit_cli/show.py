@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from kesit_client.preflight import Forecast
@@ -50,13 +52,17 @@ def new_table(*headers: str, right: Sequence[int] = ()) -> Table:
 
 
 def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Labelled lines; a long text wraps beside its label."""
-    table = PlainTable.grid(padding=(0, GAP, 0, 0))
-    table.add_column(width=LABEL, style="bold")
-    table.add_column(overflow="fold")
+    """Labelled lines; a long text wraps beside its label, and no word is cut: it may be a path."""
+    room = max(out.width - LABEL - GAP, LABEL)
     for label, text in facts:
-        table.add_row(label, text)
-    put(out, table)
+        start = Text(f"{plain(label):<{LABEL}}{' ' * GAP}", style="bold")
+        for line in plain(text).splitlines() or [""]:
+            wrapped = textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+            for part in wrapped or [""]:
+                shown = start + Text(part)
+                shown.rstrip()
+                out.print(shown, soft_wrap=True)
+                start = Text(" " * len(start))
 
 
 def put(out: Console, table: Table) -> None:
