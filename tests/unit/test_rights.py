@@ -14,7 +14,7 @@ from kesit_client.consent import keeping
 from kesit_client.consent.events import SECOND, read_time, show_time
 from kesit_client.consent.exporting import all_events
 from kesit_client.consent.store import ConsentStore
-from kesit_client.consent.terms import Reason
+from kesit_client.consent.terms import BASES, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights import access, clocks, disposal, exports
 from kesit_client.rights.requests import (
@@ -184,6 +184,31 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
         assert words in turkish
     for words in ("What is kept about", "withdrawn", "Call centre", "due"):
         assert words in english
+    assert "1: bilgi talebi, açık (son tarih: 2026-07-01" in turkish
+    assert "verildi (işleme şartı: açık rıza; geçerlilik: 2028-03-02" in turkish
+    report["runs"] = [
+        {"run": "aa", "decision": "included"},
+        {"run": "bb", "decision": "excluded: withdrawn at 2026-11-24 21:16:03 +0300"},
+        {"run": "cc", "decision": "excluded: unknown"},
+    ]
+    words = {*Reason, *EventType} - {EventType.ERASED}
+    assert {item.word for item in words} - {"unknown"} <= set(access.TURKISH)
+    assert {*clocks.OF_PERSONS, *BASES, "done", "rejected", "open"} <= set(access.TURKISH)
+    lines = access.as_text(report).splitlines()
+    assert lines[lines.index("- aa: sayıldı") + 1 :][:2] == [
+        "- bb: dışarıda bırakıldı: geri alındı (2026-11-24 21:16:03 +0300)",
+        "- cc: dışarıda bırakıldı: kayıt yok",
+    ]
+
+
+def test_who_asks_or_was_exported_is_answered_without_records(store: ConsentStore) -> None:
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        access.access_report(store, "nobody", NOW)
+    exports.record_export(store, "Printer", "addresses", ["nobody"], NOW)
+    open_request(store, "access", "asker", now=NOW)
+    told = access.as_text(access.access_report(store, "nobody", NOW), "en")
+    assert "Printer: addresses" in told
+    assert "Kayıtlar\n- yok" in access.as_text(access.access_report(store, "asker", NOW))
 
 
 # --- disposal -----------------------------------------------------------------------------------
