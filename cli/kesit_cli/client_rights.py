@@ -62,6 +62,7 @@ def open_(
 
     who = None if person is None else person_id(person)
     with opened(home, create=True) as store:
+        requests.require_purposes(store, home, purpose or ())
         made = requests.open_request(store, kind, who, note=note, purposes=purpose or ())
     _tell([made])
 
@@ -127,12 +128,22 @@ def due(
         found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
         waiting = register.notices(store, only_open=True)
         overdue = disposal.overdue(store, now)
-    _tell(found)
     screen = show.console()
+    if found:
+        _tell(found)
+    elif not waiting and not overdue:
+        screen.print(f"nothing is late, or due within {days} days")
     for notice in waiting:
-        screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+        show.print_facts(
+            screen,
+            [
+                (f"Notice {notice.id}", f"{notice.recipient} has not acknowledged: {notice.kind}"),
+                ("", f"tell it, then kesit client exports acknowledge {notice.id} --home {home}"),
+            ],
+        )
     if overdue:
-        screen.print("disposal: the last one is more than six months ago; kesit client dispose")
+        none = "none was noted within six months: kesit client dispose --yes"
+        show.print_facts(screen, [("Disposal", f"{none} --home {home}")])
 
 
 @rights.command()
@@ -230,7 +241,7 @@ def acknowledge(number: Number, home: Home) -> None:
 
     with opened(home) as store:
         register.acknowledge(store, number)
-    show.print_facts(show.console(), [("Acknowledged", str(number))])
+    show.print_facts(show.console(), [("Notice", f"{number} is acknowledged")])
 
 
 def dispose(
@@ -268,7 +279,8 @@ def dispose(
                 ("Note", f"{done.id}, kept until {until}"),
             ]
         else:
-            facts = [("To dispose", f"{len(disposal.ended(store, years)):,} persons; with --yes")]
+            count = len(disposal.ended(store, years))
+            facts = [("To dispose", f"{count:,} persons"), ("Next", "--yes does it, and notes it")]
     show.print_facts(show.console(), facts)
 
 
@@ -277,14 +289,16 @@ def _tell(found: Sequence[Request]) -> None:
 
     now = now_us()
     table = show.new_table("no", "kind", "person", "opened", "due", "state", "note", right=(0,))
+    for place in (0, 1, 3, 4):
+        table.columns[place].no_wrap = True
     for item in found:
         state = item.outcome or "open"
         table.add_row(
             str(item.id),
             item.kind,
             item.principal or "",
-            show_time(item.opened_at),
-            show_time(item.due_at),
+            show_time(item.opened_at)[:16],
+            show_time(item.due_at)[:16],
             f"{state}, late" if item.late(now) else state,
             item.note,
         )

@@ -77,6 +77,31 @@ def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Pat
     assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told
 
 
+def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> None:
+    def rights(*arguments: str, code: int = exits.OK) -> str:
+        done = member("client", *arguments, *HOME)
+        assert done.code == code, done.err + done.out
+        return done.out + done.err
+
+    write(tmp_path / "consents.csv", [row("00042")])
+    consent(member, "import", "consents.csv")
+    assert "none was noted within six months" in rights("rights", "due")
+    rights("dispose", "--yes")
+    assert rights("rights", "due") == "nothing is late, or due within 7 days\n"
+    rights("rights", "open", "transfer-notification")
+    assert re.search(r"^ 1  transfer-notification ", rights("rights", "list"), re.MULTILINE)
+    (tmp_path / "ids.txt").write_text("00042\n")
+    rights("exports", "add", "Çağrı merkezi", "--ids", "ids.txt")
+    rights("rights", "open", "erasure", "--person", "00042")
+    rights("rights", "close", "2")
+    told = rights("rights", "due", "--days", "0")
+    assert "Notice 1     Çağrı merkezi has not acknowledged: erasure" in told
+    assert "1 is acknowledged" in rights("exports", "acknowledge", "1")
+    typo = ("rights", "open", "objection", "--person", "7", "--purpose", "marketting")
+    assert "customer-segmentation" in rights(*typo, code=exits.DATA)
+    assert "2 " not in rights("rights", "list")
+
+
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
 def test_an_export_is_imported_as_it_was(member: Kesit, tmp_path: Path, name: str) -> None:
     rows = [
