@@ -58,6 +58,7 @@ def test_a_new_folder_holds_all_of_a_client(tmp_path: Path) -> None:
         home_files.SOURCE,
         home_files.STUDIES,
         home_files.BOOKS,
+        CONSENT,
         f"{home_files.BOOKS}.witness",
     }
     assert read_request(home / home_files.REQUEST) == request
