@@ -166,7 +166,7 @@ def history(person: Person, home: Home) -> None:
 
     with opened(home) as store:
         events = keeping.history(store, keeping.person_id(person))
-    table = show.new_table("time", "purpose", "event", "ground", "until", "record")
+    table = show.new_table("time", "purpose", "event", "ground", "until", "record", whole=(1, 2))
     for event in events:
         until = show_time(event.valid_until) if event.grants else ""
         ground = event.basis if event.grants else ""

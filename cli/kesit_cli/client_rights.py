@@ -288,16 +288,15 @@ def _tell(found: Sequence[Request]) -> None:
     from kesit_client.consent.events import now_us, show_time
 
     now = now_us()
-    table = show.new_table("no", "kind", "person", "opened", "due", "state", "note", right=(0,))
-    for place in (0, 1, 3, 4):
-        table.columns[place].no_wrap = True
+    headers = ("no", "kind", "person", "opened", "due", "state", "note")
+    table = show.new_table(*headers, right=(0,), whole=range(6))
     for item in found:
         state = item.outcome or "open"
         table.add_row(
             str(item.id),
             item.kind,
             item.principal or "",
-            show_time(item.opened_at)[:16],
+            show_time(item.opened_at)[:10],
             show_time(item.due_at)[:16],
             f"{state}, late" if item.late(now) else state,
             item.note,

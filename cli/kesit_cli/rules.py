@@ -167,11 +167,10 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
     screen.print()
     headers = ("sonuç", "kural ve madde", "bulunan", "yapılacak")
     table = show.new_table(
-        *(headers if turkish else ("verdict", "rule and article", "found", "what to do"))
+        *(headers if turkish else ("verdict", "rule and article", "found", "what to do")),
+        whole=(0, 1),
     )
     width = max((len(finding.rule.id) for finding in report.findings), default=0)
-    for column in table.columns[:2]:
-        column.no_wrap = True
     for finding in report.findings:
         table.add_row(
             VERDICT_WORDS[finding.verdict].to(language),
