@@ -86,6 +86,10 @@ def import_(
         for reason, rows, line in done.reasons():
             table.add_row(f"{rows:,}", str(line), reason)
         show.put(screen, table)
+        screen.print()
+        named = "--report FILE names each of them." if report is None else f"Each: {report}"
+        facts = [("What to do", f"Correct these rows and import the file again. {named}")]
+        show.print_facts(screen, facts)
         raise typer.Exit(exits.DATA)
 
 
@@ -166,7 +170,7 @@ def history(person: Person, home: Home) -> None:
 
     with opened(home) as store:
         events = keeping.history(store, keeping.person_id(person))
-    table = show.new_table("time", "purpose", "event", "ground", "until", "record")
+    table = show.new_table("time", "purpose", "event", "ground", "until", "record", whole=(1, 2))
     for event in events:
         until = show_time(event.valid_until) if event.grants else ""
         ground = event.basis if event.grants else ""

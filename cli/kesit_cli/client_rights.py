@@ -75,6 +75,7 @@ def open_(
         ) from error
     who = None if person is None else person_id(person)
     with opened(home, create=True) as store:
+        requests.require_purposes(store, home, purpose or ())
         unknown = who is not None and store.events(who).is_empty()
         made = requests.open_request(
             store, kind, who, note=note, purposes=purpose or (), received=since
@@ -145,12 +146,22 @@ def due(
         found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
         waiting = register.notices(store, only_open=True)
         overdue = disposal.overdue(store, now)
-    _tell(found)
     screen = show.console()
+    if found:
+        _tell(found)
+    elif not waiting and not overdue:
+        screen.print(f"nothing is late, or due within {days} days")
     for notice in waiting:
-        screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+        show.print_facts(
+            screen,
+            [
+                (f"Notice {notice.id}", f"{notice.recipient} has not acknowledged: {notice.kind}"),
+                ("", f"tell it, then kesit client exports acknowledge {notice.id} --home {home}"),
+            ],
+        )
     if overdue:
-        screen.print("disposal: the last one is more than six months ago; kesit client dispose")
+        none = "none was noted within six months: kesit client dispose --yes"
+        show.print_facts(screen, [("Disposal", f"{none} --home {home}")])
 
 
 @rights.command()
@@ -198,18 +209,14 @@ def add(
     Example:
       kesit client exports add "Call centre" --ids ids.txt --what "segment codes" --home ankara
     """
-    from kesit_client.consent.keeping import person_id
-    from kesit_client.errors import ConsentError
     from kesit_client.rights import exports as register
 
-    try:
-        lines = ids.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
-    people = [person_id(line) for line in lines if line.strip()]
+    people = register.read_ids(ids)
     with opened(home, create=True) as store:
         made = register.record_export(store, recipient, what, people)
     facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
+    if made.unknown:
+        facts.append(("Unknown", f"{made.unknown:,} of them: nothing was recorded of them before"))
     show.print_facts(show.console(), facts)
 
 
@@ -252,7 +259,7 @@ def acknowledge(number: Number, home: Home) -> None:
 
     with opened(home) as store:
         register.acknowledge(store, number)
-    show.print_facts(show.console(), [("Acknowledged", str(number))])
+    show.print_facts(show.console(), [("Notice", f"{number} is acknowledged")])
 
 
 def dispose(
@@ -290,7 +297,8 @@ def dispose(
                 ("Note", f"{done.id}, kept until {until}"),
             ]
         else:
-            facts = [("To dispose", f"{len(disposal.ended(store, years)):,} persons; with --yes")]
+            count = len(disposal.ended(store, years))
+            facts = [("To dispose", f"{count:,} persons"), ("Next", "--yes does it, and notes it")]
     show.print_facts(show.console(), facts)
 
 
@@ -298,15 +306,16 @@ def _tell(found: Sequence[Request]) -> None:
     from kesit_client.consent.events import now_us, show_time
 
     now = now_us()
-    table = show.new_table("no", "kind", "person", "opened", "due", "state", "note", right=(0,))
+    headers = ("no", "kind", "person", "opened", "due", "state", "note")
+    table = show.new_table(*headers, right=(0,), whole=range(6))
     for item in found:
         state = item.outcome or "open"
         table.add_row(
             str(item.id),
             item.kind,
             item.principal or "",
-            show_time(item.opened_at),
-            show_time(item.due_at),
+            show_time(item.opened_at)[:10],
+            show_time(item.due_at)[:16],
             f"{state}, late" if item.late(now) else state,
             item.note,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -149,7 +150,9 @@ def _report(
 
 def _print(screen: Console, facts: Facts, report: Report, language: Language) -> None:
     from kesit_privacy.rules import NOTICE, Verdict
-    from kesit_privacy.rules.verdicts import VERDICT_WORDS
+    from kesit_privacy.rules.verdicts import VERDICT_WORDS, Words
+
+    needless = Words("Attestations for which no rule asks", "Hiçbir kuralın istemediği beyanlar")
 
     study = facts.study
     named = "-" if study is None else f"{study.name} ({study.hash[:16]})"
@@ -162,17 +165,16 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
         ],
     )
     screen.print()
-    headers = ("sonuç", "kural", "madde", "bulunan", "yapılacak")
+    headers = ("sonuç", "kural ve madde", "bulunan", "yapılacak")
     table = show.new_table(
-        *(headers if turkish else ("verdict", "rule", "article", "found", "what to do"))
+        *(headers if turkish else ("verdict", "rule and article", "found", "what to do")),
+        whole=(0, 1),
     )
-    for column in table.columns[:2]:
-        column.no_wrap = True
+    width = max((len(finding.rule.id) for finding in report.findings), default=0)
     for finding in report.findings:
         table.add_row(
             VERDICT_WORDS[finding.verdict].to(language),
-            finding.rule.id,
-            finding.rule.article.to(language),
+            f"{finding.rule.id}\n{textwrap.fill(finding.rule.article.to(language), width)}",
             finding.evidence.to(language),
             "" if finding.action is None else finding.action.to(language),
         )
@@ -184,10 +186,19 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
     screen.print(f"\n{counts}")
     if report.blocked:
         screen.print(_blocked(report, language))
+    if kinds := _needless(facts, report):
+        screen.print(f"{needless.to(language)}: {kinds}")
     if report.left_out:
         left = ", ".join(report.left_out)
         screen.print(f"{'Bakılmayan' if turkish else 'Not looked at'} (--profile): {left}")
     screen.print(f"{NOTICE.to(language)}\n")
+
+
+def _needless(facts: Facts, report: Report) -> str:
+    """Kinds of attestations for which no rule of the pack asks: perhaps typing errors."""
+    params = [rule.checked_params for rule in report.pack.rules]
+    asked = {kind for each in params for kind in getattr(each, "kinds", ())}
+    return ", ".join(sorted({item.kind for item in facts.attestations or ()} - asked))
 
 
 def _blocked(report: Report, language: Language) -> str:

@@ -59,6 +59,11 @@ def written_ids(ids: pl.Series) -> list[str]:
     return ids.cast(pl.String).to_list()
 
 
+def people_ids(column: pl.Series) -> list[str]:
+    """Each customer of a source's id column once, as consent records write the id."""
+    return written_ids(_ids(column).drop_nulls().unique(maintain_order=True))
+
+
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:
     if isinstance(feature, Numeric):
         return feature.encode(_numbers(column))

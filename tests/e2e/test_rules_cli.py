@@ -76,6 +76,8 @@ def test_what_a_study_does_not_say_is_inconclusive_and_stops_nothing(
     assert "no legal advice" in shown.out
     assert "--profile): BANK-PSEUDONYMS, BANK-RULES" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 100
+    assert not re.search(r"\([a-z`]+-[a-z]*\n", shown.out)  # kinds are not cut
+    assert re.search(r"^ +Law 6698 art. 6\(3\) ", shown.out, re.MULTILINE)
 
 
 def test_a_blocking_failure_comes_first_and_is_the_exit_code(kesit: Kesit, shop: Path) -> None:
@@ -137,6 +139,31 @@ def test_records_are_looked_at(kesit: Kesit, shop: Path) -> None:
     missing = kesit("study", "rules", "study.toml", "--attestations", "none.toml")
     assert missing.code == exits.SETTINGS
     assert "cannot be read" in missing.said
+    assert "Check the path" in missing.said
+    (shop / "records.toml").write_text("[[attestations]]\ndate = 02.03.2026\n")
+    assert "a day is written 2026-03-02" in kesit(*with_them).said
+
+
+def test_an_attestation_for_which_no_rule_asks_is_named(kesit: Kesit, shop: Path) -> None:
+    entry = f'''[[attestations]]
+kind = "impact-assesment"
+name = "Ayşe Yılmaz"
+role = "officer"
+date = 2026-03-02
+sha256 = "{"ab" * 32}"
+'''
+    (shop / "records.toml").write_text(entry, encoding="utf-8")
+    with_it = ("study", "rules", "study.toml", "--attestations", "records.toml")
+    assert "for which no rule asks: impact-assesment\n" in kesit(*with_it).out
+    edit(shop / "records.toml", "impact-assesment", "impact-assessment")
+    told = by_rule(kesit(*with_it, "--json"))["AI-REC-IMPACT"]["found"]
+    assert told.endswith("One for another study, or for none, does not count.")
+    study = load_study(shop / "study.toml").hash
+    edit(shop / "records.toml", "date = 2026-03-02", f'study = "{study}"\ndate = 2999-03-02')
+    told = by_rule(kesit(*with_it, "--json"))["AI-REC-IMPACT"]["found"]
+    assert told.endswith("One that is dated in the future does not count yet.")
+    edit(shop / "records.toml", "impact-assessment", "impact-assesment")
+    assert "istemediği beyanlar: impact-assesment\n" in kesit(*with_it, "--language", "tr").out
 
 
 def test_a_member_is_looked_at_with_its_policy_and_its_list(

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from consentkit import NOTICE, NOW, PURPOSE, load, row, settings, withdrawal, write
-from kesit_client.consent import standing
+from kesit_client.consent import keeping, standing
 from kesit_client.consent.events import read_time
+from kesit_client.consent.exporting import export_file
 from kesit_client.consent.importing import import_file
 from kesit_client.consent.models import EventRow
 from kesit_client.consent.settings import STORE
@@ -68,15 +69,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such day": ({"event_time": "2026-02-30T10:00:00Z"}, "UTC offset"),
     "notice late": ({"notice_shown_at": "2026-03-02T10:00:00+03:00"}, "not shown before"),
     "no person": ({"pii_principal_id": "  "}, "pii_principal_id is missing"),
-    "no action": ({"event_id": None}, "event_id is missing"),
-    "no notice hash": ({"notice_hash": None}, "notice_hash is missing"),
+    "no action": ({"event_id": None}, "missing: event_id (a"),
+    "no notice hash": ({"notice_hash": None}, "missing: notice_hash (a"),
     "hash": ({"notice_hash": "AB"}, "no SHA-256"),
-    "type": ({"event_type": "agreed"}, "unknown event_type"),
+    "type": ({"event_type": "agreed"}, "unknown event_type; one of given, refused"),
     "basis": ({"lawful_basis": "because"}, "unknown lawful_basis"),
     "duration": ({"validity_duration": "two years"}, "no ISO 8601 duration"),
     "flag": ({"minor": "maybe"}, "minor is neither"),
     "birthday": ({"birth_date": "1.2.1990"}, "birth_date is no date"),
-    "shared": ({"withdrawal_method": None}, "withdrawal_method is missing"),
+    "shared": ({"withdrawal_method": None}, "missing: withdrawal_method (neither"),
     "control": ({"entity_id": "a\x07b"}, "control characters"),
     "mojibake": ({"party_name": "ÅŸube"}, "wrong encoding"),
     "erased": ({"event_type": "erased"}, "use `rights`"),
@@ -97,6 +98,35 @@ def test_a_bad_row_is_named_and_stops_nothing_else(
     found.write_report(tmp_path / "report.csv")
     assert reason in (tmp_path / "report.csv").read_text()
     assert found.reasons() == [(said, 1, 3)]
+
+
+def test_everything_that_is_missing_is_said_at_once(store: ConsentStore, tmp_path: Path) -> None:
+    lacking = row("a", privacy_rights=None, purpose_type=" ")
+    bare = row("b", event_id=None, consent_text_hash=None)
+    found = load(store, tmp_path, [lacking, bare])
+    said = found.refused["reason"].to_list()
+    assert said[0].startswith("missing: purpose_type, privacy_rights (neither in the row nor")
+    assert said[1] == "missing: event_id, consent_text_hash (a consent needs each)"
+
+
+def test_hashes_are_read_in_any_case(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("a")])
+    again = load(store, tmp_path, [row("a", notice_hash=NOTICE.upper())])
+    assert (again.new, again.known) == (0, 1)
+    one_text = row("b", consent_text_hash=NOTICE.upper())
+    assert "are one text" in load(store, tmp_path, [one_text]).refused["reason"][0]
+
+
+def test_only_grants_take_shared_fields_from_the_settings(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    load(store, tmp_path, [row("a")])
+    keeping.withdraw(store, "a", now=NOW)
+    export_file(store, tmp_path / "all.csv")
+    options = {"purposes": (PURPOSE,), "now": NOW}
+    defaults = settings(defaults={"privacy_rights": "branch"})
+    again = import_file(store, tmp_path / "all.csv", settings=defaults, **options)
+    assert (again.new, again.known) == (0, 2)
 
 
 def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> None:
@@ -172,7 +202,7 @@ def test_what_is_no_file_of_consents(store: ConsentStore, tmp_path: Path) -> Non
     for path, options, words in (
         (file, {"settings": small}, "at most 0.0001"),
         (tmp_path / "absent.csv", {}, "cannot be read"),
-        (write(tmp_path / "other.csv", [{"a": "b"}]), {}, "no column record_id"),
+        (write(tmp_path / "other.csv", [{"a": "b"}]), {}, "no column record_id.* Its columns: a"),
     ):
         with pytest.raises(ConsentError, match=words):
             import_file(store, path, purposes=(PURPOSE,), now=NOW, **options)

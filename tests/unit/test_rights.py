@@ -14,7 +14,7 @@ from kesit_client.consent import keeping
 from kesit_client.consent.events import SECOND, read_time, show_time
 from kesit_client.consent.exporting import all_events
 from kesit_client.consent.store import ConsentStore
-from kesit_client.consent.terms import Reason
+from kesit_client.consent.terms import BASES, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights import access, clocks, disposal, exports
 from kesit_client.rights.requests import (
@@ -150,6 +150,26 @@ def test_a_rectification_reaches_the_recipients_and_a_rejection_does_not(
         exports.record_export(store, " ", "x", ["b"])
 
 
+def test_ids_are_read_one_a_line(store: ConsentStore, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes("\ufeffb\r\n\r\n 007 \r\n".encode())  # as Windows' editor saves it
+    assert exports.read_ids(file) == ["b", "007"]
+    made = exports.record_export(store, "Printer", "addresses", exports.read_ids(file), NOW)
+    assert (made.persons, made.unknown) == (2, 1)
+    close_request(store, open_request(store, "erasure", "b", now=NOW).id, now=NOW)
+    assert [notice.recipient for notice in exports.notices(store)] == ["Printer"]
+    for data, problem in (
+        (b"id;name\n7;a\n", "line 1 is more than an id"),
+        (b"7\n8,9\n", "line 2 is more than an id"),
+        ("ayşe\n".encode("cp1254"), r"Windows-1254 \(Turkish\), first in line 1"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(ConsentError, match=problem):
+            exports.read_ids(file)
+    with pytest.raises(ConsentError, match="No such file"):
+        exports.read_ids(tmp_path / "none.txt")
+
+
 def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> None:
     exports.record_export(store, "Call centre", "segment codes", ["ayşe"], NOW)
     open_request(store, "access", "ayşe", now=NOW)
@@ -164,6 +184,31 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
         assert words in turkish
     for words in ("What is kept about", "withdrawn", "Call centre", "due"):
         assert words in english
+    assert "1: bilgi talebi, açık (son tarih: 2026-07-01" in turkish
+    assert "verildi (işleme şartı: açık rıza; geçerlilik: 2028-03-02" in turkish
+    report["runs"] = [
+        {"run": "aa", "decision": "included"},
+        {"run": "bb", "decision": "excluded: withdrawn at 2026-11-24 21:16:03 +0300"},
+        {"run": "cc", "decision": "excluded: unknown"},
+    ]
+    words = {*Reason, *EventType} - {EventType.ERASED}
+    assert {item.word for item in words} - {"unknown"} <= set(access.TURKISH)
+    assert {*clocks.OF_PERSONS, *BASES, "done", "rejected", "open"} <= set(access.TURKISH)
+    lines = access.as_text(report).splitlines()
+    assert lines[lines.index("- aa: sayıldı") + 1 :][:2] == [
+        "- bb: dışarıda bırakıldı: geri alındı (2026-11-24 21:16:03 +0300)",
+        "- cc: dışarıda bırakıldı: kayıt yok",
+    ]
+
+
+def test_who_asks_or_was_exported_is_answered_without_records(store: ConsentStore) -> None:
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        access.access_report(store, "nobody", NOW)
+    exports.record_export(store, "Printer", "addresses", ["nobody"], NOW)
+    open_request(store, "access", "asker", now=NOW)
+    told = access.as_text(access.access_report(store, "nobody", NOW), "en")
+    assert "Printer: addresses" in told
+    assert "Kayıtlar\n- yok" in access.as_text(access.access_report(store, "asker", NOW))
 
 
 # --- disposal -----------------------------------------------------------------------------------

@@ -84,13 +84,13 @@ def stand(
     return found
 
 
-def history(store: ConsentStore, principal: str) -> list[Event]:
+def history(store: ConsentStore, principal: str, *, need: bool = True) -> list[Event]:
     """All events of one person, oldest first.
 
     Raises:
-        ConsentError: the person is unknown.
+        ConsentError: the person is unknown; without `need` there are no events.
     """
-    events = frames.events_of(_known(store, principal))
+    events = frames.events_of(_known(store, principal, need=need))
     return [event for event in events if event.type is not EventType.ERASED]
 
 
@@ -157,12 +157,12 @@ def local_offset(moment: int) -> int:
     return int(offset.total_seconds())
 
 
-def _known(store: ConsentStore, principal: str) -> pl.DataFrame:
+def _known(store: ConsentStore, principal: str, *, need: bool) -> pl.DataFrame:
     found = store.events(principal)
-    if found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
+    if need and found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
         raise ConsentError(
             f"No record speaks of {principal!r}.",
-            remedy="Check the id; its data may have been erased.",
+            remedy="Check the id, leading zeros included; its data may have been erased.",
         )
     return found.with_columns(principal=pl.lit(principal))
 

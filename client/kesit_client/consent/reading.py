@@ -23,6 +23,7 @@ LINE: Final = "line"
 BREAKS: Final = "line breaks"
 """Column of how many line breaks a row's fields hold, in columns that are not read, too."""
 NEEDED: Final = ("record_id", "pii_principal_id", "purpose", "event_type", "event_time")
+SHOWN: Final = 120
 _TURKISH_1254: Final = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
 """Ğ İ Ş ğ ı ş in Windows-1254."""
 
@@ -143,13 +144,21 @@ def _table(records: list[dict[str, str | None]]) -> pl.DataFrame:
     return pl.DataFrame(records, schema=schema)
 
 
+def shortened(text: str) -> str:
+    """The beginning of a file's own words, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+
+
 def _known(rows: pl.DataFrame, encoding: str, path: Path) -> RawTable:
     known = [name for name in (*EVENT_FIELDS, *TERMS) if name in rows.columns]
     lacking = [name for name in NEEDED if name not in known]
     if lacking:
+        found = ", ".join(name for name in rows.columns if name != LINE)
         raise ConsentError(
-            f"{path}: has no column {', '.join(lacking)}.",
-            remedy="Name the columns as docs/reference/consent.md does.",
+            f"{path}: has no column {', '.join(lacking)}. Its columns: {shortened(found)}.",
+            remedy="Its first line names the columns as docs/reference/consent.md does, in small"
+            " letters, with commas or semicolons between them.",
         )
     twice = [name for name in known if f"{name}_duplicated_0" in rows.columns]  # polars' own name
     if twice:

@@ -37,6 +37,9 @@ _ROUNDED: Final = r"^[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
 """ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
 _TIMES: Final = {"event_time": "time", "notice_shown_at": "notice_at", "iys_checked_at": "iys_at"}
+_TIME_LIKE: Final = "2026-03-02T10:00:00+03:00"
+_OF_CONSENTS: Final = ("event_id", "notice_hash", "consent_text_hash")
+_IMPORTED: Final = [kind.word for kind in EventType if kind is not EventType.ERASED]
 _FLAGS: Final = (
     "profiling_consent",
     "automated_decision_objection",
@@ -84,7 +87,10 @@ class Examined:
 def examine(raw: RawTable, known: Known) -> Examined:
     """Every row of a file as an event, or as a refusal with its reason."""
     rows = _with_store(_typed(raw.rows, known.defaults), known)
-    reasons = [pl.when(test).then(pl.lit(why)) for test, why in _tests(raw, known)]
+    reasons = [
+        pl.when(test).then(pl.lit(why) if isinstance(why, str) else why)
+        for test, why in _tests(raw, known)
+    ]
     rows = rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(None, dtype=pl.String)))
     refused = rows.filter(pl.col("reason").is_not_null()).select(LINE, "record_id", "reason")
     good = rows.filter(pl.col("reason").is_null())
@@ -101,9 +107,7 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
     names = (*EVENT_FIELDS, *TERMS)
     given = {name: raw[name] if name in raw.columns else empty for name in names}
     plain = {name: columns.text(column) for name, column in given.items()}
-    plain |= {
-        name: plain[name].fill_null(value) for name, value in defaults.items() if name in plain
-    }
+    plain |= {name: plain[name].str.to_lowercase() for name in ("notice_hash", "consent_text_hash")}
     table = {
         LINE: raw[LINE],
         BREAKS: raw[BREAKS],
@@ -121,6 +125,10 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
         .str.to_lowercase()
         .replace_strict(words, default=None, return_dtype=pl.Int64)
     )
+    grants = table["type"].is_in([kind.value for kind in GRANTS]).fill_null(False)
+    for name in (name for name in defaults if name in plain):  # a grant's alone: others state none
+        filled = plain[name].fill_null(defaults[name])
+        table[name] = plain[name].zip_with(~grants, filled).alias(name)
     bases = {name: name for name in BASES} | {term: name for name, term in DPV_BASIS.items()}
     table["basis"] = (
         plain["lawful_basis"]
@@ -167,7 +175,7 @@ def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     return rows
 
 
-def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
+def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
     """(what is wrong, why it is) in the order in which they are said."""
     col = pl.col
     everything = pl.concat_str(
@@ -207,16 +215,16 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             person.str.contains(_ROUNDED),
             "pii_principal_id is a number that a spreadsheet rounded (4.71E+12)",
         ),
-        (col("type").is_null(), "unknown event_type"),
+        (col("type").is_null(), f"unknown event_type; one of {', '.join(_IMPORTED)}"),
         (
             ~col("purpose").is_in(list(known.purposes)),
             "unknown purpose: neither policy.toml nor consent.toml names it",
         ),
-        (col("basis").is_null(), "unknown lawful_basis"),
+        (col("basis").is_null(), f"unknown lawful_basis; one of {', '.join(BASES)}"),
         *(
             (
                 wrong & col(name).is_not_null(),
-                f"{name} is no ISO 8601 time with a UTC offset since 1900",
+                f"{name} is no ISO 8601 time with a UTC offset since 1900; write {_TIME_LIKE}",
             )
             for name, wrong in stated
         ),
@@ -246,16 +254,16 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             )
             for name in ("notice_hash", "consent_text_hash")
         ),
-        *(
-            (
-                col("grant") & col(name).is_null(),
-                f"{name} is missing (in the row and in consent.toml)",
-            )
-            for name in NEEDED_TERMS
+        (
+            col("grant") & pl.any_horizontal(col(name).is_null() for name in NEEDED_TERMS),
+            pl.format(
+                "missing: {} (neither in the row nor under [defaults] in consent.toml)",
+                _missing(NEEDED_TERMS),
+            ),
         ),
-        *(
-            (consent & col(name).is_null(), f"{name} is missing: a consent needs it")
-            for name in ("event_id", "notice_hash", "consent_text_hash")
+        (
+            consent & pl.any_horizontal(col(name).is_null() for name in _OF_CONSENTS),
+            pl.format("missing: {} (a consent needs each)", _missing(_OF_CONSENTS)),
         ),
         (
             col("notice_hash") == col("consent_text_hash"),
@@ -295,6 +303,12 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
     ]
 
 
+def _missing(names: Iterable[str]) -> pl.Expr:
+    """Those of the fields that a row lacks."""
+    lacking = [pl.when(pl.col(name).is_null()).then(pl.lit(name)) for name in names]
+    return pl.concat_str(lacking, separator=", ", ignore_nulls=True)
+
+
 def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
     """The rows with the hash of their shared fields, and the fields by hash, as JSON."""
     if rows.is_empty():
@@ -302,7 +316,7 @@ def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
     varying = [name for name in TERMS if not rows[name].eq_missing(rows[name][0]).all()]
     distinct = rows.select(TERMS).unique(subset=varying) if varying else rows.select(TERMS).head(1)
     texts = [_json(row) for row in distinct.to_dicts()]
-    hashes = [canonical.digest(text.encode()).hex()[:32] for text in texts]
+    hashes = [_name(text) for text in texts]
     named = distinct.with_columns(terms=pl.Series(hashes))
     if not varying:
         rows = rows.with_columns(terms=pl.lit(hashes[0]))
@@ -315,6 +329,11 @@ def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
             maintain_order="left",
         )
     return rows, dict(zip(hashes, texts, strict=True))
+
+
+def _name(text: str) -> str:
+    """Of shared fields; "" where there are none, as for events that no file brought."""
+    return "" if text == "{}" else canonical.digest(text.encode()).hex()[:32]
 
 
 def _json(fields: Mapping[str, str | None]) -> str:

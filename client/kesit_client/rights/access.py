@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "exports": "Who received your data",
         "none": "nothing",
         "due": "due",
+        "ground": "ground",
+        "until": "valid until",
     },
     "tr": {
         "title": "Hakkınızda tutulan kayıtlar:",
@@ -36,9 +39,29 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "exports": "Verilerinizin aktarıldığı alıcılar",
         "none": "yok",
         "due": "son tarih",
+        "ground": "işleme şartı",
+        "until": "geçerlilik",
     },
 }
 TURKISH: Final[dict[str, str]] = {
+    "included": "sayıldı",
+    "excluded": "dışarıda bırakıldı",
+    "access": "bilgi talebi",
+    "rectification": "düzeltme talebi",
+    "erasure": "silme talebi",
+    "objection": "otomatik karara itiraz",
+    "done": "yerine getirildi",
+    "rejected": "reddedildi",
+    "open": "açık",
+    "never": "süresiz",
+    "explicit-consent": "açık rıza",
+    "law": "kanunlarda öngörülme",
+    "protection-of-life": "hayatın korunması",
+    "contract": "sözleşme",
+    "legal-obligation": "hukuki yükümlülük",
+    "made-public": "alenileştirme",
+    "establishment-of-right": "bir hakkın tesisi",
+    "legitimate-interest": "meşru menfaat",
     "given": "verildi",
     "refused": "reddedildi",
     "withdrawn": "geri alındı",
@@ -52,6 +75,9 @@ TURKISH: Final[dict[str, str]] = {
     "erased": "silindi",
     "minor": "reşit değil",
     "special category": "özel nitelikli veri",
+    "not among the customers with whom the run began": (
+        "çalıştırma başladığında kapsamdaki müşteriler arasında değildi"
+    ),
     "no notice": "önceden aydınlatma yok",
     "notice is consent": "aydınlatma ile rıza aynı metin",
     "bundled": "tek işlemle birden çok amaç",
@@ -66,10 +92,13 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
         ConsentStoreError: the store cannot be read.
     """
     moment = now_us() if now is None else now
-    events = keeping.history(store, principal)
+    asked = requests.of_person(store, principal)
+    received = exports.list_exports(store, principal)
+    # Who asks, or whose data were given to somebody, is told so even if no record speaks of it.
+    events = keeping.history(store, principal, need=not (asked or received))
     purposes = list(dict.fromkeys(event.purpose for event in events))
     shared = shared_fields(store)
-    states = keeping.states(store, principal, purposes, moment)
+    states = keeping.states(store, principal, purposes, moment) if events else {}
     return {
         "pii_principal_id": principal,
         "made_at": show_time(moment),
@@ -97,7 +126,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
                 "due_at": show_time(item.due_at),
                 "outcome": item.outcome,
             }
-            for item in requests.of_person(store, principal)
+            for item in asked
         ],
         "exports": [
             {
@@ -105,7 +134,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
                 "what": item.what,
                 "exported_at": show_time(item.exported_at),
             }
-            for item in exports.list_exports(store, principal)
+            for item in received
         ],
     }
 
@@ -129,12 +158,25 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
         ),
         (
             "events",
-            [f"{e['time']}  {e['purpose']}: {said(e['event_type'])}" for e in report["events"]],
+            [
+                f"{e['time']}  {e['purpose']}: {said(e['event_type'])}"
+                + (
+                    f" ({words['ground']}: {said(e['lawful_basis'])}; {words['until']}:"
+                    f" {said(e['valid_until'])})"
+                    if e["lawful_basis"]
+                    else ""
+                )
+                for e in report["events"]
+            ],
         ),
-        ("runs", [f"{item['run']}: {item['decision']}" for item in report["runs"]]),
+        ("runs", [f"{r['run']}: {_decision(r['decision'], said)}" for r in report["runs"]]),
         (
             "requests",
-            [f"{r['id']}: {r['kind']} ({words['due']}: {r['due_at']})" for r in report["requests"]],
+            [
+                f"{r['id']}: {said(r['kind'])}, {said(r['outcome'] or 'open')}"
+                f" ({words['due']}: {r['due_at']})"
+                for r in report["requests"]
+            ],
         ),
         (
             "exports",
@@ -146,6 +188,15 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     for name, items in parts:
         lines += ["", words[name], *(f"- {item}" for item in items or [words["none"]])]
     return "\n".join(lines) + "\n"
+
+
+def _decision(decision: str, said: Callable[[str], str]) -> str:
+    """ "included", or "excluded: " with a reason and, where it is known, " at " and a time."""
+    what, _, why = decision.partition(": ")
+    reason, at, moment = why.partition(" at ")
+    if not why:
+        return said(what)
+    return f"{said(what)}: {said(reason)}{f' ({moment})' if at else ''}"
 
 
 def _runs(store: ConsentStore, principal: str) -> list[dict[str, str | None]]:

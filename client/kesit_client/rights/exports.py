@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
+import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent.events import now_us
+from kesit_client.consent.keeping import person_id
 from kesit_client.consent.models import Person
+from kesit_client.consent.reading import not_utf8
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError
 from kesit_client.rights.models import ExportPersonRow, ExportRow, NoticeRow
 
+SEPARATORS: Final = (";", ",", "\t")
+ONE_A_LINE: Final = "Give a UTF-8 text file of the ids alone, one a line, without a heading."
+
 
 @dataclass(frozen=True)
 class Export:
-    """Something that a recipient got. `exported_at`: µs. `persons`: how many it was about."""
+    """Something that a recipient got.
+
+    Attributes:
+        exported_at: µs. persons: how many it was about.
+        unknown: of whom nothing had been recorded before; known when it is recorded.
+    """
 
     id: int
     recipient: str
     what: str
     exported_at: int
     persons: int
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,30 @@ class Notice:
     kind: str
     made_at: int
     acknowledged_at: int | None
+
+
+def read_ids(path: Path) -> list[str]:
+    """Persons' ids from a text file, one a line.
+
+    A line of a table would be kept as the id of a person whom nobody knows, and whoever was meant
+    would be missing when the recipient must be told. So it is refused.
+
+    Raises:
+        ConsentError: unreadable, not UTF-8, or a line is more than an id.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConsentError(
+            f"{path}: cannot be read ({error.strerror}).", remedy="Check the path."
+        ) from error
+    if broken := not_utf8(data):
+        raise ConsentError(f"{path}: {broken}.", remedy="Save the file as UTF-8.")
+    lines = data.decode("utf-8-sig").splitlines()
+    for number, line in enumerate(lines, 1):
+        if any(sign in line.strip() for sign in SEPARATORS) or "\0" in line:
+            raise ConsentError(f"{path}: line {number} is more than an id.", remedy=ONE_A_LINE)
+    return [person_id(line) for line in lines if line.strip()]
 
 
 def record_export(
@@ -58,9 +96,11 @@ def record_export(
         made = connection.execute(sa.insert(ExportRow).values(**values)).inserted_primary_key
         assert made is not None
         number = int(made[0])
+        keys = pl.Series("key", store.pseudonyms(people), dtype=pl.Binary)
+        known = store.numbers(connection, keys)["key"].is_in(keys.to_list()).sum()
         rows = [{"export": number, "person": store.person(connection, each)} for each in people]
         connection.execute(sa.insert(ExportPersonRow), rows)
-    return Export(number, recipient.strip(), what, moment, len(people))
+    return Export(number, recipient.strip(), what, moment, len(people), len(people) - int(known))
 
 
 def list_exports(store: ConsentStore, principal: str | None = None) -> list[Export]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,9 +21,12 @@ from kesit_client.consent import frames
 from kesit_client.consent.events import Event, now_us, show_time
 from kesit_client.consent.keeping import local_offset
 from kesit_client.consent.models import EventRow, Person
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentError
+from kesit_client.home import POLICY
+from kesit_client.policy import Policy
 from kesit_client.rights import exports
 from kesit_client.rights.clocks import ERASURE, KINDS, OBJECTION, OF_PERSONS, RECTIFICATION, due
 from kesit_client.rights.models import RequestRow
@@ -52,6 +56,26 @@ class Request:
         return (now if self.closed_at is None else self.closed_at) > self.due_at
 
 
+def require_purposes(store: ConsentStore, home: Path, purposes: Iterable[str]) -> None:
+    """Refuse a purpose that neither settings nor records name: it would be a typing error.
+
+    Raises:
+        ConsentError: there is one.
+    """
+    known = {*Policy.load(home / POLICY).purposes, *ConsentSettings.load(home).purposes}
+    strange = sorted(set(purposes) - known)
+    if strange:
+        with store.reading() as connection:
+            known |= set(connection.scalars(sa.select(EventRow.purpose).distinct()))
+    strange = [purpose for purpose in strange if purpose not in known]
+    if strange:
+        names = ", ".join(sorted(known - {""})) or "none"
+        raise ConsentError(
+            f"There is no purpose {strange[0]!r} here.",
+            remedy=f"Give one of policy.toml, consent.toml or the records: {names}.",
+        )
+
+
 def open_request(
     store: ConsentStore,
     kind: str,
@@ -79,10 +103,12 @@ def open_request(
             f"There is no kind {kind!r}.", remedy=f"Give one of: {', '.join(KINDS)}."
         )
     if (kind in OF_PERSONS) != (principal is not None):
-        needs = "needs the person's id" if kind in OF_PERSONS else "is about no single person"
-        raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy="Check the command.")
+        lacking = kind in OF_PERSONS
+        needs = "needs the person's id" if lacking else "is about no single person"
+        remedy = "Give --person ID." if lacking else "Leave --person out."
+        raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy=remedy)
     if kind == OBJECTION and not wanted:
-        raise ConsentError("An objection needs a purpose.", remedy="Give --purpose.")
+        raise ConsentError("An objection needs a purpose.", remedy="Give --purpose NAME.")
     since = moment if received is None else received
     if since > moment:
         raise ConsentError(
@@ -119,11 +145,13 @@ def close_request(
     """
     moment = now_us() if now is None else now
     if outcome not in (DONE, REJECTED):
-        raise ConsentError(f"There is no outcome {outcome!r}.", remedy=f"{DONE} or {REJECTED}.")
+        raise ConsentError(
+            f"There is no outcome {outcome!r}.", remedy=f"Give --outcome {DONE} or {REJECTED}."
+        )
     with store.writing() as connection:
         request = _request(connection, number)
         if request.closed_at is not None:
-            raise ConsentError(f"The request {number} is closed.", remedy="Open a new one.")
+            raise ConsentError(f"The request {number} is closed already.", remedy="Open a new one.")
         values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
         if note:
             values["note"] = f"{request.note}; {note}" if request.note else note

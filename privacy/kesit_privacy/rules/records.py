@@ -105,6 +105,12 @@ class Records:
     incidents: tuple[Incident, ...] | None = None
 
 
+REMEDY = (
+    "It must be TOML in UTF-8: text stands in quotes, a day is written 2026-03-02 and a time"
+    " 2026-03-02T10:00:00+03:00."
+)
+
+
 def load_records(path: Path) -> Records:
     """Read a file of attestations.
 
@@ -138,11 +144,14 @@ def _tables(path: Path) -> dict[str, Any]:
         if len(raw) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
         return tomllib.loads(raw.decode("utf-8"))
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise RulesError(
-            f"{path}: the attestations cannot be read ({cause}).",
-            remedy="It must be a TOML file in UTF-8.",
+            f"{path}: the attestations cannot be read ({error.strerror}).",
+            remedy="Check the path.",
+        ) from error
+    except ValueError as error:
+        raise RulesError(
+            f"{path}: the attestations cannot be read ({error}).", remedy=REMEDY
         ) from error
 
 
