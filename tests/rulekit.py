@@ -115,7 +115,7 @@ def good(of: Study | None = None) -> Facts:
             ),
         ),
         recipients=(Recipient("Agency", "explicit-consent"),),
-        incidents=(Incident("laptop", hours_ago(100), hours_ago(28)),),
+        incidents=(Incident("laptop", hours_ago(100), hours_ago(28), 12, hours_ago(20)),),
         attestations=tuple(attestation(kind, chosen) for kind in KINDS),
         rows_age_days=365,
         rows_kept_days=184,

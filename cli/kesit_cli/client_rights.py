@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from kesit_cli import show
+from kesit_cli import client_incidents, show
 from kesit_cli.client_consent import opened, write_private
 from kesit_cli.keys import Home
 
@@ -42,8 +42,9 @@ def open_(
         list[str] | None, typer.Option(metavar="NAME", help="What an objection is about.")
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="A note for yourself.")] = "",
+    at: client_incidents.At = None,
 ) -> None:
-    """Open a request or an incident of a KIND; its clock runs from now.
+    """Open a request or an incident of a KIND; its clock runs from now, or from --at.
 
     \b
     Kinds:
@@ -55,14 +56,15 @@ def open_(
     \b
     Examples:
       kesit client rights open objection --person 4711 --purpose customer-segmentation --home ankara
-      kesit client rights open breach --note "laptop" --home ankara
+      kesit client rights open breach --note "laptop" --at 2026-03-02T08:00:00+03:00 --home ankara
     """
     from kesit_client.consent.keeping import person_id
     from kesit_client.rights import requests
 
     who = None if person is None else person_id(person)
+    since = client_incidents.moment(at, "--at")
     with opened(home, create=True) as store:
-        made = requests.open_request(store, kind, who, note=note, purposes=purpose or ())
+        made = requests.open_request(store, kind, who, note=note, purposes=purpose or (), now=since)
     _tell([made])
 
 
@@ -93,7 +95,8 @@ def close(
     """Close the request NUMBER, and do what it asks for.
 
     An erasure erases; with a rectification it makes a notice to every recipient of the person's
-    data. An objection ends: the person's segment code may be used again.
+    data. An objection ends: the person's segment code may be used again. A breach is done with once
+    the Board and the persons were told; `rejected` says that it was none.
 
     \b
     Examples:
@@ -118,7 +121,7 @@ def due(
       kesit client rights due --days 3 --home ankara
     """
     from kesit_client.consent.events import now_us
-    from kesit_client.rights import disposal, requests
+    from kesit_client.rights import disposal, incidents, requests
     from kesit_client.rights import exports as register
 
     now = now_us()
@@ -127,10 +130,14 @@ def due(
         found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
         waiting = register.notices(store, only_open=True)
         overdue = disposal.overdue(store, now)
+        breaches = [item for item in incidents.incidents(store) if item.persons_wait]
     _tell(found)
     screen = show.console()
     for notice in waiting:
         screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+    for breach in breaches:
+        number = "nobody knows how many" if breach.persons is None else f"{breach.persons:,}"
+        screen.print(f"breach {breach.id}: the persons must be told ({number})")
     if overdue:
         screen.print("disposal: the last one is more than six months ago; kesit client dispose")
 
@@ -235,6 +242,11 @@ def acknowledge(number: Number, home: Home) -> None:
     with opened(home) as store:
         register.acknowledge(store, number)
     show.print_facts(show.console(), [("Acknowledged", str(number))])
+
+
+rights.command(name="incidents")(client_incidents.list_incidents)
+rights.command()(client_incidents.affected)
+rights.command()(client_incidents.told)
 
 
 def dispose(

@@ -86,7 +86,7 @@ def test_requests_are_listed_by_their_deadline(store: ConsentStore) -> None:
     assert urgent.due_at == NOW + 4 * DAY
     assert not urgent.late(NOW + 2 * DAY)
     assert urgent.late(NOW + 5 * DAY)
-    closed = close_request(store, urgent.id, now=NOW + 5 * DAY)
+    closed = close_request(store, urgent.id, "rejected", now=NOW + 5 * DAY)
     assert closed.late(NOW + 9 * DAY)
     assert [item.id for item in requests(store, only_open=True)] == [first.id]
 

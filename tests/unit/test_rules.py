@@ -156,6 +156,10 @@ KVKK = {
         changed("incidents", (Incident("leak", kit.hours_ago(73)),)),
         changed("incidents", (Incident("leak", kit.hours_ago(71)),)),
     ),
+    "KVKK-12-PERSONS": Case(
+        changed("incidents", (Incident("leak", kit.hours_ago(241), kit.hours_ago(200), 3),)),
+        changed("incidents", (Incident("leak", kit.hours_ago(239), kit.hours_ago(200), 3),)),
+    ),
     "KVKK-13": fact("requests.oldest_days", 31),
     "KVKK-16-REGISTERED": word("verbis-registration", "verbis-exemption"),
     "KVKK-16-SCOPE": word("verbis-scope", "verbis-exemption"),
@@ -189,6 +193,7 @@ GDPR = {
     "GDPR-28": word("processing-agreement"),
     "GDPR-30": word("processing-record"),
     "GDPR-33": KVKK["KVKK-12-BREACH"],
+    "GDPR-34": KVKK["KVKK-12-PERSONS"],
     "GDPR-35": KVKK["AI-REC-IMPACT"],
     "GDPR-44": Case(
         placed(Place("Ankara", "TR", "undertaking")),

@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
 import kesit_client.rights.models  # noqa: F401  (its tables are made with the others)
-from kesit_client.consent import frames
+from kesit_client.consent import frames, migrations
 from kesit_client.consent.events import Event, now_us
-from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
+from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentStoreError
@@ -276,27 +276,25 @@ class ConsentStore:
                 path.touch(mode=0o600)
             if not sa.inspect(self.engine).has_table(Meta.__tablename__):
                 with self.writing() as connection:
-                    Base.metadata.create_all(connection)
-                    facts = {
-                        "schema": str(SCHEMA),
-                        "id": secrets.token_hex(16),
-                        "pseudonyms": secrets.token_hex(32),
-                        "removals": secrets.token_hex(8),
-                    }
-                    rows = [{"key": key, "value": value} for key, value in facts.items()]
-                    connection.execute(self._insert(Meta), rows)
+                    self._make(connection)
             with self.reading() as connection:
-                meta = {
-                    row.key: row.value
-                    for row in connection.execute(sa.select(Meta.key, Meta.value))
-                }
-        if int(meta["schema"]) > SCHEMA:
-            raise ConsentStoreError(
-                f"{self.name}: the consent store has version {meta['schema']}; this Kesit knows"
-                f" {SCHEMA}.",
-                remedy="Update Kesit on this machine.",
-            )
+                meta = migrations.read_meta(connection)
+        if migrations.checked_version(meta, self.name) < migrations.SCHEMA:
+            with self.writing() as connection:
+                migrations.migrate(connection, self.name)
         self.id, self._key = meta["id"], bytes.fromhex(meta["pseudonyms"])
+
+    def _make(self, connection: Connection) -> None:
+        """All tables, and the store's facts about itself."""
+        Base.metadata.create_all(connection)
+        facts = {
+            "schema": str(migrations.SCHEMA),
+            "id": secrets.token_hex(16),
+            "pseudonyms": secrets.token_hex(32),
+            "removals": secrets.token_hex(8),
+        }
+        rows = [{"key": key, "value": value} for key, value in facts.items()]
+        connection.execute(self._insert(Meta), rows)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

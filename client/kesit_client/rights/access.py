@@ -12,7 +12,7 @@ from kesit_client.consent.events import now_us, show_time
 from kesit_client.consent.exporting import shared_fields
 from kesit_client.consent.models import LeafRow, Person, TreeRow
 from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import exports, requests
+from kesit_client.rights import exports, incidents, requests
 
 WORDS: Final[dict[str, dict[str, str]]] = {
     "en": {
@@ -23,6 +23,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Studies in which your row was counted or left out",
         "requests": "Your requests",
         "exports": "Who received your data",
+        "incidents": "Breaches that concern your data",
         "none": "nothing",
         "due": "due",
     },
@@ -34,6 +35,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Satırınızın sayıldığı veya dışarıda bırakıldığı çalışmalar",
         "requests": "Başvurularınız",
         "exports": "Verilerinizin aktarıldığı alıcılar",
+        "incidents": "Verilerinizi etkileyen ihlaller",
         "none": "yok",
         "due": "son tarih",
     },
@@ -107,6 +109,10 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             }
             for item in exports.list_exports(store, principal)
         ],
+        "incidents": [
+            {"known_at": show_time(item.known_at), "what": item.note}
+            for item in incidents.of_person(store, principal)
+        ],
     }
 
 
@@ -140,6 +146,7 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
             "exports",
             [f"{e['exported_at']}  {e['recipient']}: {e['what']}" for e in report["exports"]],
         ),
+        ("incidents", [f"{i['known_at']}  {i['what']}" for i in report["incidents"]]),
     ]
     lines = [f"{words['title']} {report['pii_principal_id']}"]
     lines.append(f"{words['made']}: {report['made_at']}")

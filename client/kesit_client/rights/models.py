@@ -22,6 +22,38 @@ class RequestRow(Base):
     outcome: Mapped[str | None] = mapped_column(Text)
 
 
+class IncidentRow(Base):
+    """What a request of the kind `breach` is beyond its clock.
+
+    `board_at`, `persons_at`: when the Board and the persons were told. `looked_at`: when somebody
+    last found out whose data it concerns; without that an empty list means nothing.
+    """
+
+    __tablename__ = "incident"
+    request: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("rights_request.id"), primary_key=True, autoincrement=False
+    )
+    board_at: Mapped[int | None] = mapped_column(BigInteger)
+    persons_at: Mapped[int | None] = mapped_column(BigInteger)
+    looked_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class IncidentPersonRow(Base):
+    """A person whose data an incident concerns."""
+
+    __tablename__ = "incident_person"
+    request: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("incident.request"), primary_key=True, autoincrement=False
+    )
+    person: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("person.no"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    )
+
+
 class ExportRow(Base):
     """Something that was given to a recipient, whole or about one person."""
 

@@ -24,8 +24,16 @@ from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentError
 from kesit_client.rights import exports
-from kesit_client.rights.clocks import ERASURE, KINDS, OBJECTION, OF_PERSONS, RECTIFICATION, due
-from kesit_client.rights.models import RequestRow
+from kesit_client.rights.clocks import (
+    BREACH,
+    ERASURE,
+    KINDS,
+    OBJECTION,
+    OF_PERSONS,
+    RECTIFICATION,
+    due,
+)
+from kesit_client.rights.models import IncidentPersonRow, IncidentRow, RequestRow
 
 DONE = "done"
 REJECTED = "rejected"
@@ -35,7 +43,8 @@ REJECTED = "rejected"
 class Request:
     """A request or an incident. Times are µs; `principal` is None for an incident, or once erased.
 
-    `outcome`: `DONE`, `REJECTED`, or None while it is open.
+    `outcome`: `DONE`, `REJECTED`, or None while it is open. `board_at`: of a breach, when the Board
+    was told.
     """
 
     id: int
@@ -46,10 +55,12 @@ class Request:
     due_at: int
     closed_at: int | None
     outcome: str | None
+    board_at: int | None = None
 
     def late(self, now: int) -> bool:
         """Whether its deadline passed unanswered, or it was answered after it."""
-        return (now if self.closed_at is None else self.closed_at) > self.due_at
+        answered = self.closed_at if self.board_at is None else self.board_at
+        return (now if answered is None else answered) > self.due_at
 
 
 def open_request(
@@ -97,6 +108,8 @@ def open_request(
         }
         made = connection.execute(sa.insert(RequestRow).values(**values)).inserted_primary_key
         assert made is not None
+        if kind == BREACH:
+            connection.execute(sa.insert(IncidentRow).values(request=int(made[0])))
         return _request(connection, int(made[0]))
 
 
@@ -106,7 +119,8 @@ def close_request(
     """Close a request with its outcome. What it asks for is done with it.
 
     Raises:
-        ConsentError: no such request, closed already, or an unknown outcome.
+        ConsentError: no such request, closed already, an unknown outcome, or a breach of which the
+            Board or the persons were not told.
         ConsentStoreError: the store refuses; nothing was done.
     """
     moment = now_us() if now is None else now
@@ -116,6 +130,8 @@ def close_request(
         request = _request(connection, number)
         if request.closed_at is not None:
             raise ConsentError(f"The request {number} is closed.", remedy="Open a new one.")
+        if request.kind == BREACH and outcome == DONE:
+            _require_told(connection, request)
         values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
         if note:
             values["note"] = f"{request.note}; {note}" if request.note else note
@@ -192,6 +208,27 @@ def _act(
         store.erase_within(connection, principal, moment)
 
 
+def _require_told(connection: Connection, breach: Request) -> None:
+    """A breach is done with when the Board knows, and then the persons."""
+    found = connection.execute(
+        sa.select(
+            IncidentRow.persons_at,
+            IncidentRow.looked_at,
+            sa.select(sa.func.count())
+            .where(IncidentPersonRow.request == IncidentRow.request)
+            .scalar_subquery(),
+        ).where(IncidentRow.request == breach.id)
+    ).one()
+    nobody = found.looked_at is not None and not found[2]
+    whom, verb = ("the Board", "was") if breach.board_at is None else ("the persons", "were")
+    if breach.board_at is None or (found.persons_at is None and not nobody):
+        raise ConsentError(
+            f"The breach {breach.id} cannot be closed as done: {whom} {verb} not told.",
+            remedy=f"`kesit client rights told {breach.id} --whom board` (or persons) once it is"
+            " done; --outcome rejected if it was no breach.",
+        )
+
+
 def _objected(store: ConsentStore, connection: Connection, principal: str) -> list[str]:
     events = store.events(principal, connection)
     return events.filter(pl.col("type") == EventType.OBJECTED.value)["purpose"].unique().to_list()
@@ -213,7 +250,14 @@ def _query() -> Any:
         row.due_at,
         row.closed_at,
         row.outcome,
-    ).outerjoin(Person, Person.no == row.person)
+        IncidentRow.board_at,
+    ).select_from(
+        sa.outerjoin(
+            sa.outerjoin(row, Person, Person.no == row.person),
+            IncidentRow,
+            IncidentRow.request == row.id,
+        )
+    )
 
 
 def _request(connection: Connection, number: int) -> Request:

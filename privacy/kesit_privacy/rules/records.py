@@ -88,11 +88,16 @@ class Recipient:
 
 @dataclass(frozen=True, config=STRICT)
 class Incident:
-    """A breach of personal data: when it became known, and when the authority was told."""
+    """A breach of personal data: when it became known, and when the authority was told.
+
+    `persons`: how many it concerns; `told_at`: when they were told.
+    """
 
     name: Name
     known_at: AwareDatetime
     notified_at: AwareDatetime | None = None
+    persons: Annotated[int, Field(ge=0)] | None = None
+    told_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from kesit_privacy.features import STRICT
 from kesit_privacy.rules.checks.studies import NoParams
 from kesit_privacy.rules.facts import Facts
+from kesit_privacy.rules.records import Incident
 from kesit_privacy.rules.verdicts import Outcome, Words, failed, listed, not_known, passed, unknown
 
 
@@ -19,6 +20,13 @@ class HoursParams:
     """`hours`: from the time at which a breach became known to the authority's notice."""
 
     hours: Annotated[int, Field(ge=1, le=1000)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class DaysParams:
+    """`days`: from the time at which a breach became known until the persons must be told."""
+
+    days: Annotated[int, Field(ge=1, le=365)]
 
 
 def breach_notified(facts: Facts, params: HoursParams) -> Outcome:
@@ -47,6 +55,39 @@ def breach_notified(facts: Facts, params: HoursParams) -> Outcome:
         f"{len(facts.incidents)} breaches, all notified in time.",
         f"Veri ihlali sayısı: {len(facts.incidents)}; hepsi süresinde bildirilmiş.",
     )
+
+
+def persons_told(facts: Facts, params: DaysParams) -> Outcome:
+    """The persons whom a breach concerns were told in time; whom nobody told in time fails."""
+    if facts.incidents is None:
+        return not_known(Words("whether there was a breach", "veri ihlali olup olmadığı"))
+    if facts.now is None:
+        return not_known(Words("the time", "şimdiki zaman"))
+    limit = datetime.timedelta(days=params.days)
+    concerning = [incident for incident in facts.incidents if incident.persons != 0]
+    late = [i.name for i in concerning if (i.told_at or facts.now) - i.known_at > limit]
+    if late:
+        names = listed(late)
+        return failed(
+            f"The persons were not told within {params.days} days: {names}.",
+            f"İlgili kişilere {params.days} gün içinde bildirilmemiş: {names}.",
+        )
+    waiting = [f"{i.name} ({_how_many(i)})" for i in concerning if i.told_at is None]
+    if waiting:
+        names = listed(waiting)
+        return unknown(
+            f"Persons must still be told: {names}.",
+            f"Henüz bildirilmeyen ilgili kişiler var: {names}.",
+        )
+    return passed(
+        f"{len(facts.incidents)} breaches; {len(concerning)} concern persons, all told in time.",
+        f"Veri ihlali sayısı: {len(facts.incidents)}; kişileri ilgilendiren: {len(concerning)},"
+        " hepsi süresinde bildirilmiş.",
+    )
+
+
+def _how_many(incident: Incident) -> str:
+    return "?" if incident.persons is None else str(incident.persons)
 
 
 def objections_suppressed(facts: Facts, params: NoParams) -> Outcome:

@@ -1,0 +1,89 @@
+"""Versions of the consent store's tables. Append a script; never change one that was released.
+
+A new store is made from the models. One of an earlier version is brought to the newest by scripts,
+all of them in one transaction; a test holds that both ways lead to the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kesit_client.consent.models import Meta
+from kesit_client.errors import ConsentStoreError
+
+FIRST: Final = 1
+"""The version to which no script leads."""
+
+SCRIPTS: tuple[tuple[str, ...], ...] = (
+    # 2: incidents. A breach that was closed as done before was one of which the Board was told.
+    (
+        "CREATE TABLE incident ("
+        " request BIGINT NOT NULL PRIMARY KEY REFERENCES rights_request (id),"
+        " board_at BIGINT, persons_at BIGINT, looked_at BIGINT)",
+        "CREATE TABLE incident_person ("
+        " request BIGINT NOT NULL REFERENCES incident (request),"
+        " person BIGINT NOT NULL REFERENCES person (no), PRIMARY KEY (request, person))",
+        "CREATE INDEX ix_incident_person_person ON incident_person (person)",
+        "INSERT INTO incident (request, board_at)"
+        " SELECT id, CASE WHEN outcome = 'done' THEN closed_at END"
+        " FROM rights_request WHERE kind = 'breach'",
+    ),
+)
+
+SCHEMA: Final = FIRST + len(SCRIPTS)
+"""Version of the tables that the models describe."""
+
+
+def checked_version(meta: Mapping[str, str], name: str) -> int:
+    """The version that a store states, if this Kesit can work with it.
+
+    Args:
+        meta: the store's facts about itself.
+        name: what to call it.
+
+    Raises:
+        ConsentStoreError: it is no consent store, or of a newer Kesit.
+    """
+    try:
+        version = int(meta["schema"])
+        complete = version >= FIRST and {"id", "pseudonyms", "removals"} <= meta.keys()
+    except (KeyError, ValueError):
+        complete = False
+    if not complete:
+        raise ConsentStoreError(
+            f"{name}: this is no consent store, or a damaged one.",
+            remedy="Name another place in consent.toml, or restore the store from a backup.",
+        )
+    if version > SCHEMA:
+        raise ConsentStoreError(
+            f"{name}: the consent store has version {version}; this Kesit knows {SCHEMA}.",
+            remedy="Update Kesit on this machine.",
+        )
+    return version
+
+
+def migrate(connection: Connection, name: str) -> None:
+    """Bring a store to the newest version.
+
+    Args:
+        connection: of `ConsentStore.writing`: all of it happens or nothing.
+
+    Raises:
+        ConsentStoreError: as `checked_version`.
+    """
+    version = checked_version(read_meta(connection), name)  # once more: others may have been first
+    for script in SCRIPTS[version - FIRST :]:
+        for statement in script:
+            connection.exec_driver_sql(statement)
+    change = sa.update(Meta).where(Meta.key == "schema")
+    connection.execute(change.values(value=str(SCHEMA)))
+
+
+def read_meta(connection: Connection) -> dict[str, str]:
+    """The store's facts about itself."""
+    found = connection.execute(sa.select(Meta.key, Meta.value))
+    return {row.key: row.value for row in found}

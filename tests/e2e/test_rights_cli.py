@@ -1,0 +1,80 @@
+"""`kesit client rights`, `exports`: as a member's officer uses them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from test_client_cli import Federation
+
+from clikit import Kesit
+from consentkit import row, write
+from kesit_cli import exits
+
+HOME = ("--home", "Ankara")
+
+
+@pytest.fixture
+def member(kesit: Kesit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kesit:
+    """Ankara, which has consents of four customers and gave a list of three to a call centre."""
+    monkeypatch.delenv("KESIT_PASSPHRASE", raising=False)
+    Federation(kesit).ready()
+    policy = Path("Ankara/policy.toml")
+    policy.write_text(f'consent = "required"\n{policy.read_text()}')
+    write(tmp_path / "consents.csv", [row(name) for name in ("ayşe", "b", "c", "d")])
+    run(kesit, "consent", "import", "consents.csv")
+    Path("ids.txt").write_text("ayşe\nb\nc\n", encoding="utf-8")
+    run(kesit, "exports", "add", "Call centre", "--ids", "ids.txt", "--what", "segment codes")
+    return kesit
+
+
+def run(kesit: Kesit, *arguments: str, code: int = exits.OK) -> str:
+    """What a command prints."""
+    done = kesit("client", *arguments, *HOME)
+    assert done.code == code, done.err + done.out
+    return done.out + done.err
+
+
+def test_a_breach_from_the_first_hour_to_its_end(member: Kesit) -> None:
+    run(member, "rights", "open", "breach", "--note", "laptop")
+    assert "the persons must be told (nobody knows how many)" in run(member, "rights", "due")
+    found = run(
+        *(member, "rights", "affected", "--export", "1"),
+        *("--incident", "1", "--out", "persons.csv"),
+    )
+    assert re.search(r"Persons +3\n", found)
+    assert re.search(r"export 1 +3\n", found)
+    assert "ayşe" not in found
+    lines = Path("persons.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == ["pii_principal_id,place", "ayşe,export 1", "b,export 1", "c,export 1"]
+    assert "was not told" in run(member, "rights", "close", "1", code=exits.DATA)
+    rules = ("rules", "--json")
+    verdicts = {
+        one["rule"]: one["verdict"]
+        for one in json.loads(run(member, *rules))["reports"][0]["findings"]
+    }
+    assert verdicts["KVKK-12-BREACH"] == verdicts["KVKK-12-PERSONS"] == "INCONCLUSIVE"
+    run(member, "rights", "told", "1", "--whom", "board")
+    run(member, "rights", "told", "1", "--whom", "persons")
+    assert re.search(r"^ *1 .* 3 .* open +laptop", run(member, "rights", "incidents"), re.MULTILINE)
+    run(member, "rights", "close", "1")
+    verdicts = {
+        one["rule"]: one["verdict"]
+        for one in json.loads(run(member, *rules))["reports"][0]["findings"]
+    }
+    assert verdicts["KVKK-12-BREACH"] == verdicts["KVKK-12-PERSONS"] == "PASS"
+    assert "ihlaller" in run(member, "rights", "report", "b")
+
+
+def test_times_are_read_strictly(member: Kesit) -> None:
+    for text, said in (("yesterday", "is no time"), ("2999-01-01T00:00:00Z", "in the future")):
+        opened = run(member, "rights", "open", "breach", "--at", text, code=exits.USAGE)
+        assert said in opened
+    run(member, "rights", "open", "breach", "--at", "2026-01-01T00:00:00+03:00")
+    assert "late" in run(member, "rights", "list")
+    assert "Nothing says where" in run(member, "rights", "affected", code=exits.DATA)
+    missing = ("rights", "affected", "--kept", "--incident", "9", "--out", "none.csv")
+    assert "no incident 9" in run(member, *missing, code=exits.DATA)
+    assert not Path("none.csv").exists()
