@@ -50,7 +50,7 @@ def test_records_in_order_have_nothing_against_them(store: ConsentStore, tmp_pat
     assert (found["notice_first"], found["needless"]) == (1.0, 0)
     assert found["profiling_without"] == 1
     assert found["retention_set"] is True
-    assert found["iys_age_days"] == {}
+    assert found["iys_checked"] == {}
     assert [found[name] for name in ("iys_unapproved", "iys_late", "iys_proof_days")] == [None] * 3
 
 
@@ -117,7 +117,7 @@ def test_iys_checks_are_as_old_as_the_oldest_of_the_latest(
             checked("can", "2026-05-20", 3),
         ],
     )
-    assert facts_of(store)["iys_age_days"] == {"sms": 11}
+    assert facts_of(store)["iys_checked"] == {"sms": datetime.date(2026, 5, 20)}
 
 
 def test_open_requests_are_as_old_as_they_are(store: ConsentStore, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from kesit_client.rights.requests import (
     requests,
     suppressed,
 )
+from kesit_privacy import business_days
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def test_deadlines(kind: str, opened: str, due: str) -> None:
 
 def test_business_days_are_turkey_s() -> None:
     for day in ((2026, 1, 1), (2026, 4, 23), (2026, 5, 1), (2026, 7, 15), (2026, 10, 29)):
-        assert not clocks.is_business_day(datetime.date(*day))
-    assert not clocks.is_business_day(datetime.date(2026, 6, 6))
-    assert clocks.is_business_day(datetime.date(2026, 6, 8))
+        assert not business_days.is_business_day(datetime.date(*day))
+    assert not business_days.is_business_day(datetime.date(2026, 6, 6))
+    assert business_days.is_business_day(datetime.date(2026, 6, 8))
 
 
 # --- requests -----------------------------------------------------------------------------------

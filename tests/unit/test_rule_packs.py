@@ -110,6 +110,13 @@ def test_a_broken_pack_is_one_clear_error(old: str, new: str, said: str) -> None
     assert said in caught.value.cause
 
 
+def test_a_calendar_that_nobody_keeps_is_refused() -> None:
+    checked = PACK.replace("count-is-zero", "iys-fresh")
+    broken = checked.replace('fact = "consents.needless"', 'days = 3, calendar = "XX"')
+    with pytest.raises(RulesError, match="no public holidays are known of 'XX'"):
+        read_pack(broken, "mine")
+
+
 def test_a_rule_that_stands_twice_is_refused() -> None:
     start = PACK.index("[[rules]]")
     with pytest.raises(RulesError, match="rule T-1 stands twice"):

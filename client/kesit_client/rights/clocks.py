@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from functools import lru_cache
 from typing import Final
 
-import holidays
-
 from kesit_client.consent.events import ISTANBUL, SECOND, from_us, to_us
+from kesit_privacy import business_days
 
 ACCESS: Final = "access"
 RECTIFICATION: Final = "rectification"
@@ -37,26 +35,6 @@ def due(kind: str, opened: int) -> int:
     local = from_us(opened).astimezone(ISTANBUL)
     if kind in DAYS:
         return to_us(local + datetime.timedelta(days=DAYS[kind]))
-    day = after_business_days(local.date(), BUSINESS_DAYS[kind])
+    day = business_days.after(local.date(), BUSINESS_DAYS[kind])
     end = datetime.datetime(day.year, day.month, day.day, tzinfo=ISTANBUL)
     return to_us(end + datetime.timedelta(days=1)) - 1
-
-
-def after_business_days(day: datetime.date, count: int) -> datetime.date:
-    """The `count`-th business day after `day`. Half holidays are business days."""
-    while count:
-        day += datetime.timedelta(days=1)
-        if is_business_day(day):
-            count -= 1
-    return day
-
-
-def is_business_day(day: datetime.date) -> bool:
-    """Neither Saturday, Sunday nor a public holiday of Turkey."""
-    return day.weekday() < 5 and day not in _holidays(day.year)
-
-
-@lru_cache(maxsize=64)
-def _holidays(year: int) -> frozenset[datetime.date]:
-    """Public holidays of a year, those of religion (partly estimated) included."""
-    return frozenset(holidays.country_holidays("TR", years=year))
