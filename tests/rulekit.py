@@ -94,7 +94,7 @@ def good(of: Study | None = None) -> Facts:
             iys_late=0,
             iys_proof_days=1096,
         ),
-        requests=RequestFacts(30, 30, 0, 0, 2, 0),
+        requests=RequestFacts(30, 30, 0, 0, 0, 2, 0),
         release=ReleaseFacts(
             says_anonymous=False,
             audit_passed=True,

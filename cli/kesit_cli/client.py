@@ -10,6 +10,7 @@ import typer
 from kesit_cli import (
     client_books,
     client_consent,
+    client_exports,
     client_pins,
     client_rights,
     client_studies,
@@ -194,4 +195,4 @@ app.command()(client_consent.attest)
 app.command()(client_rights.dispose)
 app.add_typer(client_consent.app, name="consent")
 app.add_typer(client_rights.rights, name="rights")
-app.add_typer(client_rights.exports, name="exports")
+app.add_typer(client_exports.app, name="exports")

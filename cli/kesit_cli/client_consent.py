@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,10 @@ from kesit_cli import exits, keys, show
 from kesit_cli.keys import Home
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from kesit_client.consent.store import ConsentStore
+    from kesit_client.rights.traces import Trace
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -151,7 +154,9 @@ def withdraw(
 
 @app.command()
 def history(person: Person, home: Home) -> None:
-    """Show every event of the person ID, in the time of Istanbul.
+    """Show every event of the person ID, and where its data went, in the time of Istanbul.
+
+    Runs and exports before a withdrawal are marked with its time.
 
     \b
     Example:
@@ -159,16 +164,38 @@ def history(person: Person, home: Home) -> None:
     """
     from kesit_client.consent import keeping
     from kesit_client.consent.events import show_time
+    from kesit_client.rights.traces import traces
 
     with opened(home) as store:
         events = keeping.history(store, keeping.person_id(person))
+        traced = traces(store, keeping.person_id(person))
     table = show.new_table("time", "purpose", "event", "ground", "until", "record")
     for event in events:
         until = show_time(event.valid_until) if event.grants else ""
         ground = event.basis if event.grants else ""
         row = (show_time(event.time), event.purpose, event.type.word, ground, until)
         table.add_row(*row, event.record_id)
-    show.put(show.console(), table)
+    screen = show.console()
+    show.put(screen, table)
+    if traced:
+        screen.print()
+        show.put(screen, _went(traced))
+
+
+def _went(traced: Sequence[Trace]) -> Table:
+    """Where a person's data went, and what came after."""
+    from kesit_client.consent.events import show_time
+
+    table = show.new_table("time", "went to", "what", "withdrawn since", "acknowledged")
+    for trace in traced:
+        name = f"{trace.kind} {trace.name}"
+        place = name if trace.recipient is None else f"{name}, {trace.recipient}"
+        since = "" if trace.withdrawn_at is None else show_time(trace.withdrawn_at)
+        known = "" if trace.acknowledged_at is None else show_time(trace.acknowledged_at)
+        if since and not known:
+            known = "no" if trace.recipient else "stays as it was"
+        table.add_row(show_time(trace.at), place, trace.what, since, known)
+    return table
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`kesit client rights`, `exports`, `dispose`: what people ask for, and by when."""
+"""`kesit client rights`, `dispose`: what people ask for, and by when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kesit_client.rights.requests import Request
 
 rights = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-exports = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", hidden=True)]
 LANGUAGES = ("tr", "en")
@@ -26,11 +25,6 @@ LANGUAGES = ("tr", "en")
 @rights.callback()
 def _rights() -> None:
     """Requests of persons and incidents, and their deadlines."""
-
-
-@exports.callback()
-def _exports() -> None:
-    """Who received whose data, and who must still be told of a change."""
 
 
 @rights.command(name="open")
@@ -121,23 +115,27 @@ def due(
       kesit client rights due --days 3 --home ankara
     """
     from kesit_client.consent.events import now_us
-    from kesit_client.rights import disposal, incidents, requests
+    from kesit_client.rights import disposal, incidents, marking, requests
     from kesit_client.rights import exports as register
 
     now = now_us()
     with opened(home) as store:
         soon = now + days * 86_400_000_000
         found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
-        waiting = register.notices(store, only_open=True)
+        waiting, unaware = register.notices(store, only_open=True), marking.waiting(store)
         overdue = disposal.overdue(store, now)
         breaches = [item for item in incidents.incidents(store) if item.persons_wait]
     _tell(found)
     screen = show.console()
     for notice in waiting:
         screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+    for number, recipient, count in unaware:
+        screen.print(
+            f"export {number}: {recipient} has not acknowledged withdrawals ({count:,} persons)"
+        )
     for breach in breaches:
-        number = "nobody knows how many" if breach.persons is None else f"{breach.persons:,}"
-        screen.print(f"breach {breach.id}: the persons must be told ({number})")
+        whom = "nobody knows how many" if breach.persons is None else f"{breach.persons:,}"
+        screen.print(f"breach {breach.id}: the persons must be told ({whom})")
     if overdue:
         screen.print("disposal: the last one is more than six months ago; kesit client dispose")
 
@@ -172,76 +170,6 @@ def report(
     text = access.as_json(found) if is_json else access.as_text(found, language).encode()
     write_private(out, text)
     show.print_facts(show.console(), [("Report", str(out))])
-
-
-@exports.command()
-def add(
-    recipient: Annotated[str, typer.Argument(metavar="RECIPIENT", hidden=True)],
-    home: Home,
-    ids: Annotated[Path, typer.Option(metavar="FILE", help="The persons' ids, one a line.")],
-    what: Annotated[str, typer.Option(metavar="TEXT", help="What the recipient got.")] = "data",
-) -> None:
-    """Note that RECIPIENT got data of the persons whose ids stand in a file.
-
-    \b
-    Example:
-      kesit client exports add "Call centre" --ids ids.txt --what "segment codes" --home ankara
-    """
-    from kesit_client.consent.keeping import person_id
-    from kesit_client.errors import ConsentError
-    from kesit_client.rights import exports as register
-
-    try:
-        lines = ids.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
-    people = [person_id(line) for line in lines if line.strip()]
-    with opened(home, create=True) as store:
-        made = register.record_export(store, recipient, what, people)
-    facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
-    show.print_facts(show.console(), facts)
-
-
-@exports.command(name="list")
-def list_exports(home: Home) -> None:
-    """List exports, and what their recipients must still do.
-
-    \b
-    Example:
-      kesit client exports list --home ankara
-    """
-    from kesit_client.consent.events import show_time
-    from kesit_client.rights import exports as register
-
-    with opened(home) as store:
-        found, waiting = register.list_exports(store), register.notices(store)
-    table = show.new_table("export", "time", "recipient", "what", "persons", right=(0, 4))
-    for item in found:
-        row = (str(item.id), show_time(item.exported_at), item.recipient, item.what)
-        table.add_row(*row, f"{item.persons:,}")
-    screen = show.console()
-    show.put(screen, table)
-    screen.print()
-    table = show.new_table("notice", "export", "recipient", "must do", "acknowledged", right=(0, 1))
-    for notice in waiting:
-        done = "no" if notice.acknowledged_at is None else show_time(notice.acknowledged_at)
-        table.add_row(str(notice.id), str(notice.export), notice.recipient, notice.kind, done)
-    show.put(screen, table)
-
-
-@exports.command()
-def acknowledge(number: Number, home: Home) -> None:
-    """Note that the recipient did what the notice NUMBER asks for.
-
-    \b
-    Example:
-      kesit client exports acknowledge 2 --home ankara
-    """
-    from kesit_client.rights import exports as register
-
-    with opened(home) as store:
-        register.acknowledge(store, number)
-    show.print_facts(show.console(), [("Acknowledged", str(number))])
 
 
 rights.command(name="incidents")(client_incidents.list_incidents)

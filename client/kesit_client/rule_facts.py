@@ -18,7 +18,7 @@ from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
-from kesit_client.rights.facts import disposal_log_days, request_facts
+from kesit_client.rights.facts import disposal_log_days, release_facts, request_facts
 from kesit_client.rights.incidents import incident_facts
 from kesit_privacy.rules import (
     ATTESTATIONS,
@@ -134,6 +134,7 @@ def _with_counts(facts: Facts, home: Path) -> Facts:
             facts,
             consents=None if facts.study is None else consent_facts(store, facts.study, moment),
             requests=request_facts(store, moment),
+            release=release_facts(store, moment, nothing_given=facts.recipients == ()),
             disposal_log_days=disposal_log_days(store),
         )
 

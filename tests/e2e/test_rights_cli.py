@@ -68,6 +68,36 @@ def test_a_breach_from_the_first_hour_to_its_end(member: Kesit) -> None:
     assert "ihlaller" in run(member, "rights", "report", "b")
 
 
+def test_a_withdrawal_reaches_who_got_the_data(member: Kesit) -> None:
+    run(member, "consent", "withdraw", "b")
+    history = run(member, "consent", "history", "b")
+    assert re.search(r"export 1,.* segment codes +2\d{3}-.* no\n", history), history
+    listed = run(member, "exports", "list")
+    assert re.search(r"Call centre +segment codes +3 +1 +1\n", listed)
+    assert "Call centre has not acknowledged withdrawals (1 persons)" in run(
+        member, "rights", "due"
+    )
+    run(member, "exports", "withdrawn", "1", "--out", "withdrawn.csv")
+    lines = Path("withdrawn.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "pii_principal_id,withdrawn_at,acknowledged_at"
+    assert [line.split(",")[0] for line in lines[1:]] == ["b"]
+    run(member, "exports", "acknowledge", "1", "--withdrawals")
+    assert re.search(r"Call centre +segment codes +3 +1 +0\n", run(member, "exports", "list"))
+    again = run(member, "exports", "acknowledge", "1", "--withdrawals", code=exits.DATA)
+    assert "waits for an acknowledgement" in again
+
+
+def test_a_list_is_filtered_before_it_is_given_out(member: Kesit) -> None:
+    run(member, "consent", "withdraw", "b")
+    asked = ("exports", "filter", "--ids", "ids.txt", "--out", "allowed.txt", "--purpose")
+    told = run(member, *asked, "customer-segmentation", code=exits.DATA)
+    assert re.search(r"Left in +2\n", told)
+    assert re.search(r"withdrawn +1\n", told)
+    assert Path("allowed.txt").read_text(encoding="utf-8") == "ayşe\nc\n"
+    refused = run(member, *asked, "x", "--basis", "because", code=exits.DATA)
+    assert "no ground 'because'" in refused
+
+
 def test_times_are_read_strictly(member: Kesit) -> None:
     for text, said in (("yesterday", "is no time"), ("2999-01-01T00:00:00Z", "in the future")):
         opened = run(member, "rights", "open", "breach", "--at", text, code=exits.USAGE)

@@ -164,6 +164,7 @@ KVKK = {
     "KVKK-16-SCOPE": word("verbis-scope", "verbis-exemption"),
     "KVKK-W-EXCLUDED": fact("consents.withdrawn_included", 1),
     "KVKK-W-MARKED": fact("release.withdrawals_marked", False),
+    "KVKK-W-PASSED-ON": fact("requests.withdrawals_not_passed", 1),
     "KVKK-W-AUDIT": fact("release.differencing_rerun", False),
     "KVKK-W-EASY": word("withdrawal-channel"),
     "IYS-APPROVAL": fact("consents.iys_unapproved", 1),

@@ -23,6 +23,7 @@ from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import DEFAULTS, GRANTS, EventType
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 from kesit_privacy.files import replacing
 
 FEW: Final = 500
@@ -99,6 +100,8 @@ def import_file(
         )
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)
+        if (found.events["type"] == EventType.WITHDRAWN.value).any():
+            mark(connection, moment)
     good = len(raw.rows) - len(found.refused)
     return Imported(len(raw.rows), new, max(0, good - new), found.refused, raw.ignored)
 

@@ -16,6 +16,7 @@ from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 
 SOON_DAYS: Final = 30
 
@@ -125,18 +126,20 @@ def withdraw(
     # A grant may be ahead of this clock by the skew that imports allow; the withdrawal still wins.
     last = max(event.time for event in events if event.grants)
     moment = max(now_us() if now is None else now, last)
-    add(store, [_withdrawal(principal, purpose, moment, channel) for purpose in wanted])
+    add(store, [_withdrawal(principal, purpose, moment, channel) for purpose in wanted], now)
     return wanted
 
 
-def add(store: ConsentStore, events: Sequence[Event]) -> None:
-    """Record events that were not read from a file.
+def add(store: ConsentStore, events: Sequence[Event], now: int | None = None) -> None:
+    """Record events that were not read from a file; a withdrawal marks earlier exports.
 
     Raises:
         ConsentStoreError: the store refuses; nothing was recorded.
     """
     with store.writing() as connection:
-        store.append(connection, frames.frame_of(events), {"": "{}"})
+        store.append(connection, frames.frame_of(events), {"": "{}"}, now)
+        if any(event.type is EventType.WITHDRAWN for event in events):
+            mark(connection, now_us() if now is None else now)
 
 
 def local_offset(moment: int) -> int:

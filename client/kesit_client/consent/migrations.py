@@ -32,6 +32,25 @@ SCRIPTS: tuple[tuple[str, ...], ...] = (
         " SELECT id, CASE WHEN outcome = 'done' THEN closed_at END"
         " FROM rights_request WHERE kind = 'breach'",
     ),
+    # 3: exports have a purpose and a channel of messages, and are marked where somebody withdrew.
+    (
+        "ALTER TABLE export ADD COLUMN purpose TEXT",
+        "ALTER TABLE export ADD COLUMN iys_channel TEXT",
+        "CREATE TABLE withdrawal_mark ("
+        " export BIGINT NOT NULL REFERENCES export (id),"
+        " person BIGINT NOT NULL REFERENCES person (no),"
+        " withdrawn_at BIGINT NOT NULL, marked_at BIGINT NOT NULL, acknowledged_at BIGINT,"
+        " PRIMARY KEY (export, person))",
+        "CREATE INDEX ix_withdrawal_mark_person ON withdrawal_mark (person)",
+        "INSERT INTO withdrawal_mark (export, person, withdrawn_at, marked_at)"
+        " SELECT h.export, h.person, MIN(e.time), MAX(e.recorded_at)"
+        " FROM export_person h JOIN export x ON x.id = h.export JOIN event e ON e.person = h.person"
+        " WHERE e.type = 3 AND (e.time >= x.exported_at OR e.recorded_at >= x.exported_at)"
+        " AND NOT EXISTS (SELECT 1 FROM event g WHERE g.person = e.person"
+        " AND g.purpose = e.purpose AND g.type IN (1, 5)"
+        " AND g.time > e.time AND g.time <= x.exported_at)"
+        " GROUP BY h.export, h.person",
+    ),
 )
 
 SCHEMA: Final = FIRST + len(SCRIPTS)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from kesit_client.consent import keeping
 from kesit_client.consent.events import now_us, show_time
 from kesit_client.consent.exporting import shared_fields
-from kesit_client.consent.models import LeafRow, Person, TreeRow
 from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import exports, incidents, requests
+from kesit_client.rights import incidents, requests
+from kesit_client.rights.traces import EXPORT, RUN, traces
 
 WORDS: Final[dict[str, dict[str, str]]] = {
     "en": {
@@ -25,6 +23,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "exports": "Who received your data",
         "incidents": "Breaches that concern your data",
         "none": "nothing",
+        "withdrawn": "you withdrew at",
+        "acknowledged": "the recipient confirmed it at",
         "due": "due",
     },
     "tr": {
@@ -37,6 +37,8 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "exports": "Verilerinizin aktarıldığı alıcılar",
         "incidents": "Verilerinizi etkileyen ihlaller",
         "none": "yok",
+        "withdrawn": "rızanızı geri aldınız:",
+        "acknowledged": "alıcı teyit etti:",
         "due": "son tarih",
     },
 }
@@ -72,6 +74,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
     purposes = list(dict.fromkeys(event.purpose for event in events))
     shared = shared_fields(store)
     states = keeping.states(store, principal, purposes, moment)
+    traced = traces(store, principal)
     return {
         "pii_principal_id": principal,
         "made_at": show_time(moment),
@@ -90,7 +93,16 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             for event in events
         ],
         "states": {purpose: found.reason.word for purpose, found in states.items()},
-        "runs": _runs(store, principal),
+        "runs": [
+            {
+                "run": item.name,
+                "decision": item.what,
+                "at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+            }
+            for item in traced
+            if item.kind == RUN
+        ],
         "requests": [
             {
                 "id": item.id,
@@ -103,11 +115,15 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
         ],
         "exports": [
             {
+                "export": int(item.name),
                 "recipient": item.recipient,
                 "what": item.what,
-                "exported_at": show_time(item.exported_at),
+                "exported_at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+                "acknowledged_at": _shown(item.acknowledged_at),
             }
-            for item in exports.list_exports(store, principal)
+            for item in traced
+            if item.kind == EXPORT
         ],
         "incidents": [
             {"known_at": show_time(item.known_at), "what": item.note}
@@ -128,6 +144,13 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     def said(word: str) -> str:
         return TURKISH.get(word, word) if language == "tr" else word.replace("_", " ")
 
+    def since(trace: dict[str, Any]) -> str:
+        if trace["withdrawn_at"] is None:
+            return ""
+        known = trace.get("acknowledged_at")
+        told = "" if known is None else f", {words['acknowledged']} {known}"
+        return f" ({words['withdrawn']} {trace['withdrawn_at']}{told})"
+
     parts: list[tuple[str, list[str]]] = [
         (
             "states",
@@ -137,14 +160,17 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
             "events",
             [f"{e['time']}  {e['purpose']}: {said(e['event_type'])}" for e in report["events"]],
         ),
-        ("runs", [f"{item['run']}: {item['decision']}" for item in report["runs"]]),
+        ("runs", [f"{r['run']}: {r['decision']}{since(r)}" for r in report["runs"]]),
         (
             "requests",
             [f"{r['id']}: {r['kind']} ({words['due']}: {r['due_at']})" for r in report["requests"]],
         ),
         (
             "exports",
-            [f"{e['exported_at']}  {e['recipient']}: {e['what']}" for e in report["exports"]],
+            [
+                f"{e['exported_at']}  {e['recipient']}: {e['what']}{since(e)}"
+                for e in report["exports"]
+            ],
         ),
         ("incidents", [f"{i['known_at']}  {i['what']}" for i in report["incidents"]]),
     ]
@@ -155,17 +181,5 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _runs(store: ConsentStore, principal: str) -> list[dict[str, str | None]]:
-    key = store.pseudonyms([principal])[0]
-    query = (
-        sa.select(LeafRow.run, LeafRow.decision, TreeRow.moment)
-        .join(Person, Person.no == LeafRow.person)
-        .join(TreeRow, TreeRow.run == LeafRow.run)
-        .where(Person.key == key)
-        .order_by(TreeRow.moment)
-    )
-    with store.reading() as connection:
-        return [
-            {"run": run, "decision": decision, "at": show_time(moment)}
-            for run, decision, moment in connection.execute(query)
-        ]
+def _shown(moment: int | None) -> str | None:
+    return None if moment is None else show_time(moment)

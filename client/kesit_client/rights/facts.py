@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+import polars as pl
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from kesit_client.consent.events import SECOND
-from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import exports, requests
+from kesit_client.consent.models import EventRow
+from kesit_client.consent.store import ConsentStore, fetch
+from kesit_client.consent.terms import GRANTS, EventType
+from kesit_client.rights import exports, marking, requests
 from kesit_client.rights.clocks import ERASURE, OBJECTION, OF_PERSONS, RECTIFICATION
-from kesit_client.rights.models import DisposalRow
-from kesit_privacy.rules import RequestFacts
+from kesit_client.rights.models import (
+    DisposalRow,
+    ExportPersonRow,
+    ExportRow,
+    MarkRow,
+    RequestRow,
+)
+from kesit_privacy.rules import ReleaseFacts, RequestFacts
 
 DAY: Final = 86_400 * SECOND
 
@@ -24,7 +34,7 @@ def request_facts(store: ConsentStore, now: int) -> RequestFacts:
     """
     waiting = [item for item in requests.requests(store, only_open=True) if item.opened_at <= now]
     asked = [item for item in waiting if item.kind in OF_PERSONS]
-    untold = exports.notices(store, only_open=True)
+    untold, unaware = exports.notices(store, only_open=True), marking.waiting(store)
 
     def oldest(kinds: frozenset[str]) -> int:
         ages = [(now - item.opened_at) // DAY for item in asked if item.kind in kinds]
@@ -35,8 +45,83 @@ def request_facts(store: ConsentStore, now: int) -> RequestFacts:
         oldest_erasure_days=oldest(frozenset({ERASURE})),
         erasures_not_passed=sum(notice.kind == ERASURE for notice in untold),
         corrections_not_passed=sum(notice.kind == RECTIFICATION for notice in untold),
+        withdrawals_not_passed=sum(count for _, _, count in unaware),
         objections_open=sum(item.kind == OBJECTION for item in asked),
     )
+
+
+def release_facts(
+    store: ConsentStore, now: int, *, nothing_given: bool = False
+) -> ReleaseFacts | None:
+    """What the register of exports tells of releases; None if nothing is in it.
+
+    Args:
+        nothing_given: it is known otherwise that nobody was given data.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    with store.reading() as connection:
+        given = _given(connection).filter(pl.col("exported_at") <= now)
+        if given.is_empty() and not nothing_given:
+            return None
+        objecting = fetch(
+            connection,
+            sa.select(RequestRow.id, RequestRow.person, RequestRow.opened_at).where(
+                RequestRow.kind == OBJECTION,
+                RequestRow.closed_at.is_(None),
+                RequestRow.opened_at <= now,
+            ),
+            dict.fromkeys(("id", "person", "opened_at"), pl.Int64),
+        )
+        marked = _all_marked(connection, given)
+    out = objecting.join(given, on="person").filter(pl.col("exported_at") >= pl.col("opened_at"))
+    held = len(objecting) - out["id"].n_unique()
+    return ReleaseFacts(codes_suppressed=held, withdrawals_marked=marked)
+
+
+def _given(connection: Connection) -> pl.DataFrame:
+    """Who was in which export: `export`, `person`, `exported_at`, `for` (its purpose, or null)."""
+    query = sa.select(
+        ExportPersonRow.export, ExportPersonRow.person, ExportRow.exported_at, ExportRow.purpose
+    ).join(ExportRow, ExportRow.id == ExportPersonRow.export)
+    schema = {"export": pl.Int64, "person": pl.Int64, "exported_at": pl.Int64, "for": pl.String}
+    return fetch(connection, query, schema)
+
+
+def _all_marked(connection: Connection, given: pl.DataFrame) -> bool:
+    """Whether each export before a withdrawal is marked: by another way than marks are made."""
+    row = EventRow
+    ends = [kind.value for kind in (*GRANTS, EventType.WITHDRAWN)]
+    schema = dict.fromkeys(("person", "type", "time", "recorded_at"), pl.Int64)
+    events = fetch(
+        connection,
+        sa.select(row.person, row.type, row.time, row.recorded_at, row.purpose).where(
+            row.type.in_(ends)
+        ),
+        {**schema, "purpose": pl.String},
+    )
+    marks = fetch(
+        connection,
+        sa.select(MarkRow.export, MarkRow.person),
+        {"export": pl.Int64, "person": pl.Int64},
+    )
+    # Each person's events of one purpose in turn: what holds at the export is the last before it.
+    told = given.join(events, on="person").filter(
+        pl.col("for").is_null() | (pl.col("for") == pl.col("purpose"))
+    )
+    gone = pl.col("type") == EventType.WITHDRAWN.value
+    later = pl.col("time") >= pl.col("exported_at")
+    before = told.filter(~later).sort("time", gone)
+    unaware = (
+        before.group_by("export", "person", "purpose")
+        .last()
+        .filter(gone & (pl.col("recorded_at") >= pl.col("exported_at")))
+    )
+    wanted = pl.concat(
+        [frame.select("export", "person") for frame in (told.filter(gone & later), unaware)]
+    )
+    return wanted.join(marks, on=["export", "person"], how="anti").is_empty()
 
 
 def disposal_log_days(store: ConsentStore) -> int | None:

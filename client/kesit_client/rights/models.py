@@ -55,13 +55,18 @@ class IncidentPersonRow(Base):
 
 
 class ExportRow(Base):
-    """Something that was given to a recipient, whole or about one person."""
+    """Something that was given to a recipient, whole or about one person.
+
+    `purpose`: what for, if it was noted. `iys_channel`: it is a list for messages on this channel.
+    """
 
     __tablename__ = "export"
     id: Mapped[int] = mapped_column(Number, primary_key=True)
     recipient: Mapped[str] = mapped_column(Text)
     what: Mapped[str] = mapped_column(Text)
     exported_at: Mapped[int] = mapped_column(BigInteger)
+    purpose: Mapped[str | None] = mapped_column(Text)
+    iys_channel: Mapped[str | None] = mapped_column(Text)
 
 
 class ExportPersonRow(Base):
@@ -72,6 +77,25 @@ class ExportPersonRow(Base):
     person: Mapped[int] = mapped_column(
         Number, ForeignKey("person.no"), primary_key=True, index=True
     )
+
+
+class MarkRow(Base):
+    """A person of an export who withdrew since, and when the recipient said that it knows."""
+
+    __tablename__ = "withdrawal_mark"
+    export: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("export.id"), primary_key=True, autoincrement=False
+    )
+    person: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("person.no"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    )
+    withdrawn_at: Mapped[int] = mapped_column(BigInteger)
+    marked_at: Mapped[int] = mapped_column(BigInteger)
+    acknowledged_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class NoticeRow(Base):

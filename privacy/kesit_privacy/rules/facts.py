@@ -84,8 +84,8 @@ class RequestFacts:
 
     Attributes:
         oldest_days: of any kind. oldest_erasure_days: for erasure.
-        erasures_not_passed, corrections_not_passed: done here, but not acknowledged by all
-            recipients.
+        erasures_not_passed, corrections_not_passed, withdrawals_not_passed: done here, but not
+            acknowledged by all recipients.
         objections_open: objections to automated results that nobody has closed.
         marketing_objections_included: persons who objected to marketing and are still included.
     """
@@ -94,6 +94,7 @@ class RequestFacts:
     oldest_erasure_days: int | None = None
     erasures_not_passed: int | None = None
     corrections_not_passed: int | None = None
+    withdrawals_not_passed: int | None = None
     objections_open: int | None = None
     marketing_objections_included: int | None = None
 
