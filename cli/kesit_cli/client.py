@@ -12,6 +12,7 @@ from kesit_cli import (
     client_consent,
     client_exports,
     client_pins,
+    client_proofs,
     client_rights,
     client_studies,
     keys,
@@ -191,7 +192,7 @@ app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
 app.command(name="rules")(rules.client_rules)
-app.command()(client_consent.attest)
+app.command()(client_proofs.attest)
 app.command()(client_rights.dispose)
 app.add_typer(client_consent.app, name="consent")
 app.add_typer(client_rights.rights, name="rights")

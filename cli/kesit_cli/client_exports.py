@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from kesit_cli import exits, show
-from kesit_cli.client_consent import opened, write_private
+from kesit_cli.files import write_private
 from kesit_cli.keys import Home
+from kesit_cli.stores import opened
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

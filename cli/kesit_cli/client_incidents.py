@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from kesit_cli import show
-from kesit_cli.client_consent import opened, write_private
+from kesit_cli.files import write_private
 from kesit_cli.keys import Home
+from kesit_cli.stores import opened
+from kesit_cli.times import moment
 
 if TYPE_CHECKING:
     from kesit_client.rights.affected import Affected
@@ -20,27 +21,6 @@ At = Annotated[
     str | None, typer.Option(metavar="TIME", help="When, with a UTC offset; by default now.")
 ]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", hidden=True)]
-
-
-def moment(text: str | None, option: str, *, past: bool = True) -> int | None:
-    """A time that the user gave, in µs.
-
-    Raises:
-        UsageError: no ISO 8601 time with an offset, or in the future.
-    """
-    from kesit_client.consent.events import now_us, read_time
-
-    if text is None:
-        return None
-    try:
-        found = read_time(text)[0]
-    except ValueError as error:
-        raise click.UsageError(
-            f"{option} is no time with a UTC offset, such as 2026-03-02T10:00:00+03:00."
-        ) from error
-    if past and found > now_us():
-        raise click.UsageError(f"{option} is in the future.")
-    return found
 
 
 def list_incidents(home: Home) -> None:

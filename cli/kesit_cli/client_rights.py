@@ -10,8 +10,10 @@ import click
 import typer
 
 from kesit_cli import client_incidents, show
-from kesit_cli.client_consent import opened, write_private
+from kesit_cli.files import write_private
 from kesit_cli.keys import Home
+from kesit_cli.stores import opened
+from kesit_cli.times import moment
 
 if TYPE_CHECKING:
     from kesit_client.rights.requests import Request
@@ -56,7 +58,7 @@ def open_(
     from kesit_client.rights import requests
 
     who = None if person is None else person_id(person)
-    since = client_incidents.moment(at, "--at")
+    since = moment(at, "--at")
     with opened(home, create=True) as store:
         made = requests.open_request(store, kind, who, note=note, purposes=purpose or (), now=since)
     _tell([made])
@@ -198,21 +200,23 @@ def dispose(
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.rights import disposal
 
-    years = ConsentSettings.load(home).retention_years
+    settings = ConsentSettings.load(home)
+    years, proof = settings.retention_years, settings.iys_proof_years
     with opened(home) as store:
         if delete_note is not None:
             disposal.delete_note(store, delete_note)
             show.print_facts(show.console(), [("Deleted", f"the note {delete_note}")])
             return
         if yes:
-            done = disposal.dispose(store, years)
+            done = disposal.dispose(store, years, iys_years=proof)
             until = show_time(done.keep_until)
             facts = [
                 ("Disposed", f"{done.persons:,} persons, {done.events:,} events"),
                 ("Note", f"{done.id}, kept until {until}"),
             ]
         else:
-            facts = [("To dispose", f"{len(disposal.ended(store, years)):,} persons; with --yes")]
+            count = len(disposal.ended(store, years, iys_years=proof))
+            facts = [("To dispose", f"{count:,} persons; with --yes")]
     show.print_facts(show.console(), facts)
 
 

@@ -128,12 +128,12 @@ def _incidents(
 def _with_counts(facts: Facts, home: Path) -> Facts:
     """Beside the settings the counts over consents, requests and disposals."""
     assert facts.now is not None
-    moment = to_us(facts.now)
-    with closing(ConsentStore.open(home, create=False)) as store:
+    moment, study, settings = to_us(facts.now), facts.study, ConsentSettings.load(home)
+    with closing(ConsentStore.open(home, settings, create=False)) as store:
         return replace(
             facts,
-            consents=None if facts.study is None else consent_facts(store, facts.study, moment),
-            requests=request_facts(store, moment),
+            consents=None if study is None else consent_facts(store, study, moment, settings),
+            requests=request_facts(store, moment, study, settings.marketing_purposes),
             release=release_facts(store, moment, nothing_given=facts.recipients == ()),
             disposal_log_days=disposal_log_days(store),
         )

@@ -98,6 +98,21 @@ def test_a_list_is_filtered_before_it_is_given_out(member: Kesit) -> None:
     assert "no ground 'because'" in refused
 
 
+def test_a_status_of_the_message_registry_by_command(member: Kesit) -> None:
+    asked = ("consent", "iys", "b", "--channel", "SMS", "--status")
+    assert re.search(r"IYS +sms: ONAY\n", run(member, *asked, "onay"))
+    assert "no status" in run(member, *asked, "maybe", code=exits.DATA)
+    assert "is unknown" in run(member, *asked, "RET", "--purpose", "x", code=exits.DATA)
+    assert "iys_status" in run(member, "consent", "history", "b")
+    told = run(
+        *(member, "exports", "filter", "--ids", "ids.txt", "--out", "allowed.txt"),
+        *("--purpose", "customer-segmentation", "--channel", "sms"),
+        code=exits.DATA,
+    )
+    assert re.search(r"no IYS approval +2\n", told)
+    assert Path("allowed.txt").read_text(encoding="utf-8") == "b\n"
+
+
 def test_times_are_read_strictly(member: Kesit) -> None:
     for text, said in (("yesterday", "is no time"), ("2999-01-01T00:00:00Z", "in the future")):
         opened = run(member, "rights", "open", "breach", "--at", text, code=exits.USAGE)

@@ -371,6 +371,16 @@ def test_an_iys_status_is_as_old_as_its_business_days(
     assert verdict_of("IYS-FRESH", changed("now", now, found)) is verdict
 
 
+def test_three_years_may_have_no_leap_day() -> None:
+    for path, rule in (
+        ("disposal_log_days", "KVKK-7-LOG"),
+        ("consents.iys_proof_days", "IYS-PROOF"),
+    ):
+        passes = COUNSEL if rule in UNCONFIRMED else Verdict.PASS
+        assert verdict_of(rule, changed(path, 1095)) is passes
+        assert verdict_of(rule, changed(path, 1094)) is Verdict.FAIL
+
+
 def test_a_clock_that_ran_out_fails_without_any_attestation() -> None:
     kept_long = changed("rows_kept_days", 185, without("periodic-disposal"))
     assert verdict_of("KVKK-7-PERIODIC", kept_long) is Verdict.FAIL

@@ -17,8 +17,10 @@ from sqlalchemy import Connection
 from kesit_client.consent import standing
 from kesit_client.consent.events import ISTANBUL, from_us
 from kesit_client.consent.models import EventRow, Terms
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
+from kesit_client.rights import iys
 from kesit_privacy.rules import ConsentFacts
 from kesit_privacy.study import Study
 
@@ -39,8 +41,13 @@ _COLUMNS: Final = {
 }
 
 
-def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
+def consent_facts(
+    store: ConsentStore, study: Study, now: int, settings: ConsentSettings | None = None
+) -> ConsentFacts:
     """The counts for a study at `now` (µs). What the store cannot tell stays unknown.
+
+    Args:
+        settings: of consent.toml, which say how long proof of approvals of messages is kept.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -51,6 +58,7 @@ def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
         )
         events = _events(connection).filter(pl.col("time") <= now)
         kept = _retention(connection)
+        unapproved, late = iys.unapproved(connection, now), iys.late(connection, now)
     included = decided.filter(pl.col("reason") == Reason.GIVEN.value)["person"]
     grants = events.filter(pl.col("type").is_in([kind.value for kind in GRANTS]))
     own = grants.filter(pl.col("purpose") == study.purpose)
@@ -77,6 +85,9 @@ def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
         profiling_without=_outside(included, profiled),
         retention_set=_all_kept(grants, kept),
         iys_checked=_iys_checked(events),
+        iys_unapproved=unapproved,
+        iys_late=late,
+        iys_proof_days=None if settings is None else settings.iys_proof_years * 365,
     )
 
 

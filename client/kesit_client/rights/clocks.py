@@ -35,6 +35,10 @@ def due(kind: str, opened: int) -> int:
     local = from_us(opened).astimezone(ISTANBUL)
     if kind in DAYS:
         return to_us(local + datetime.timedelta(days=DAYS[kind]))
-    day = business_days.after(local.date(), BUSINESS_DAYS[kind])
-    end = datetime.datetime(day.year, day.month, day.day, tzinfo=ISTANBUL)
-    return to_us(end + datetime.timedelta(days=1)) - 1
+    return end_of(business_days.after(local.date(), BUSINESS_DAYS[kind]))
+
+
+def end_of(day: datetime.date) -> int:
+    """The last moment (µs) of a day in Istanbul."""
+    start = datetime.datetime(day.year, day.month, day.day, tzinfo=ISTANBUL)
+    return to_us(start + datetime.timedelta(days=1)) - 1

@@ -23,6 +23,8 @@ from kesit_client.errors import ConsentError
 from kesit_client.rights.models import DisposalRow, RequestRow
 
 RECORD_YEARS: Final = 3
+IYS_YEARS: Final = 3
+"""For how long proof of approvals of messages is kept, unless consent.toml says otherwise."""
 EVERY_MONTHS: Final = 6
 """The by-law's longest time between two periodic disposals."""
 
@@ -39,13 +41,19 @@ class Disposal:
     keep_until: int
 
 
-def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> list[str]:
+def ended(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> list[str]:
     """Persons of whom nothing may be kept any longer.
 
     A person's records go together, once every ground has ended (by its validity, a withdrawal, a
     refusal) and the longest retention period of all of them has passed since. The period is the
-    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`. Whoever has an
-    open request stays.
+    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`; a record of a
+    channel of messages is proof for `iys_years` at least. Whoever has an open request stays.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -71,21 +79,30 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     )
     own = pl.col("period").str.contains(r"^P[0-9]")
     period = pl.when(own).then("period").otherwise(pl.lit(f"P{retention_years}Y"))
-    events = events.with_columns(period=period, zero=pl.lit(0, dtype=pl.Int64))
+    proof = pl.when(pl.col("channel").is_not_null()).then(pl.lit(f"P{iys_years}Y"))
+    events = events.with_columns(period=period, proof=proof, zero=pl.lit(0, dtype=pl.Int64))
     over = events["over"].set(events["over"] >= FOREVER, None)
     kept = ends(over, events["zero"], events["period"]).fill_null(FOREVER)
-    last = events.with_columns(kept=kept).group_by("principal").agg(pl.col("kept").max())
+    until = ends(over, events["zero"], events["proof"]).fill_null(FOREVER)
+    events = events.with_columns(kept=kept, proof=until.set(events["proof"].is_null(), None))
+    last = events.group_by("principal").agg(pl.max_horizontal("kept", "proof").max().alias("kept"))
     return sorted(last.filter(pl.col("kept") <= moment)["principal"])
 
 
-def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -> Disposal:
+def dispose(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> Disposal:
     """Remove what `ended` names, and note it; also if it names nobody: that is a proof, too.
 
     Raises:
         ConsentStoreError: the store refuses; nothing was removed.
     """
     moment = now_us() if now is None else now
-    people = ended(store, retention_years, moment)
+    people = ended(store, retention_years, moment, iys_years=iys_years)
     cause = f"retention ended ({retention_years} years where a record states none)"
     keep_until = _later(moment)
     with store.writing() as connection:
@@ -152,6 +169,7 @@ def _events(connection: Connection) -> pl.DataFrame:
             row.time,
             row.valid_until,
             row.terms,
+            row.iys_channel,
         )
         .join(Person, Person.no == row.person)
         .where(
@@ -168,6 +186,7 @@ def _events(connection: Connection) -> pl.DataFrame:
         "time": pl.Int64,
         "valid_until": pl.Int64,
         "terms": pl.String,
+        "channel": pl.String,
     }
     return fetch(connection, query, schema)
 

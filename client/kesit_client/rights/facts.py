@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kesit_client.consent import standing
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.models import EventRow
 from kesit_client.consent.store import ConsentStore, fetch
-from kesit_client.consent.terms import GRANTS, EventType
+from kesit_client.consent.terms import GRANTS, EventType, Reason
 from kesit_client.rights import exports, marking, requests
 from kesit_client.rights.clocks import ERASURE, OBJECTION, OF_PERSONS, RECTIFICATION
 from kesit_client.rights.models import (
@@ -22,12 +24,22 @@ from kesit_client.rights.models import (
     RequestRow,
 )
 from kesit_privacy.rules import ReleaseFacts, RequestFacts
+from kesit_privacy.study import Study
 
 DAY: Final = 86_400 * SECOND
 
 
-def request_facts(store: ConsentStore, now: int) -> RequestFacts:
+def request_facts(
+    store: ConsentStore,
+    now: int,
+    study: Study | None = None,
+    marketing: Collection[str] | None = None,
+) -> RequestFacts:
     """The counts at `now` (µs).
+
+    Args:
+        study: who of its customers objected to marketing is counted for it.
+        marketing: purposes that are direct marketing; None if nobody said which.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -47,7 +59,27 @@ def request_facts(store: ConsentStore, now: int) -> RequestFacts:
         corrections_not_passed=sum(notice.kind == RECTIFICATION for notice in untold),
         withdrawals_not_passed=sum(count for _, _, count in unaware),
         objections_open=sum(item.kind == OBJECTION for item in asked),
+        marketing_objections_included=(
+            None if study is None or marketing is None else _objected(store, study, marketing, now)
+        ),
     )
+
+
+def _objected(store: ConsentStore, study: Study, marketing: Collection[str], now: int) -> int:
+    """Persons whom the study counts although an objection of theirs to marketing is open."""
+    row, basis = EventRow, study.legal_basis
+    kinds = [EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]
+    query = sa.select(row.person, row.purpose, row.type, row.time).where(
+        row.type.in_(kinds), row.purpose.in_(list(marketing)), row.time <= now
+    )
+    schema = {"person": pl.Int64, "purpose": pl.String, "type": pl.Int64, "time": pl.Int64}
+    with store.reading() as connection:
+        decided = standing.decide(standing.read(connection, study.purpose, basis), now, basis)
+        marks = fetch(connection, query, schema)
+    closes = pl.col("type") == EventType.OBJECTION_CLOSED.value
+    latest = marks.sort("time", ~closes).group_by("person", "purpose").last()
+    included = decided.filter(pl.col("reason") == Reason.GIVEN.value)
+    return int(latest.filter(~closes).join(included, on="person")["person"].n_unique())
 
 
 def release_facts(
