@@ -80,10 +80,10 @@ class Place:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipient:
-    """Someone else who is given personal data, and on which ground."""
+    """Someone else who is given personal data, and on which ground; "none": it is known of none."""
 
     name: Name
-    ground: LegalBasis | None = None
+    ground: LegalBasis | Literal["none"] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
