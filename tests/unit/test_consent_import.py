@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from consentkit import NOTICE, NOW, PURPOSE, load, row, settings, withdrawal, write
-from kesit_client.consent import standing
+from kesit_client.consent import keeping, standing
 from kesit_client.consent.events import read_time
 from kesit_client.consent.importing import import_file
 from kesit_client.consent.models import EventRow
@@ -84,23 +84,31 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+LINES = {".csv": 3, ".parquet": 2, ".jsonld": 2}
+"""The second record of a file: its line, or its place where there are no lines."""
+
+
+@pytest.mark.parametrize("suffix", LINES)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_row_is_named_and_stops_nothing_else(
-    store: ConsentStore, tmp_path: Path, case: str
+    store: ConsentStore, tmp_path: Path, case: str, suffix: str
 ) -> None:
     changes, reason = BAD[case]
-    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")])
+    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")], suffix=suffix)
     assert found.new == 2
     [(line, _, said)] = found.refused.rows()
-    assert line == 3
+    assert line == LINES[suffix]
     assert reason in said
     found.write_report(tmp_path / "report.csv")
     assert reason in (tmp_path / "report.csv").read_text()
-    assert found.reasons() == [(said, 1, 3)]
+    assert found.reasons() == [(said, 1, line)]
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        keeping.history(store, "x")
 
 
-def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> None:
-    options = {"settings": settings(purposes=("marketing",))}
+@pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
+    options = {"settings": settings(purposes=("marketing",)), "suffix": suffix}
     both = [row("a"), row("a", purpose="marketing", record_id="r2")]
     found = load(store, tmp_path, both, **options)
     assert found.new == 0
@@ -110,10 +118,11 @@ def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> Non
     assert "two purposes" in found.refused["reason"][0]
 
 
-def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", LINES)
+def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
     early = withdrawal("a", "2026-01-01T00:00:00+03:00")
     for rows in ([row("a"), early], [early]):
-        found = load(store, tmp_path, rows)
+        found = load(store, tmp_path, rows, suffix=suffix)
         assert "before the consent" in found.refused["reason"][0]
     alone = load(store, tmp_path, [withdrawal("b")])
     assert alone.new == 1  # it may arrive before the consent that it takes back
@@ -128,6 +137,25 @@ def test_turkish_letters_in_another_encoding_are_named(store: ConsentStore, tmp_
     assert found.new == 1
     assert found.refused["line"].to_list() == [3]
     assert "Windows-1254 (Turkish), first in line 3" in found.refused["reason"][0]
+    linked = write(tmp_path / "consents.jsonld", [row("c", party_name="Kadıköy Şubesi")])
+    linked.write_bytes(linked.read_text(encoding="utf-8").encode("windows-1254"))
+    with pytest.raises(ConsentError, match="no JSON in UTF-8"):
+        import_file(store, linked, purposes=(PURPOSE,), now=NOW)
+    assert counted(store) == 1
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_an_oversized_file_is_refused_before_it_is_read(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    with pytest.raises(ConsentError, match=r"MiB; at most 0\.001 are read") as error:
+        load(
+            *(store, tmp_path, [row(f"p{n}") for n in range(50)]),
+            settings=settings(max_file_mb=0.001),
+            suffix=suffix,
+        )
+    assert "max_file_mb" in error.value.remedy
+    assert counted(store) == 0
 
 
 def test_ragged_lines_and_line_breaks_keep_their_numbers(

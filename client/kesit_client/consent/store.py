@@ -41,9 +41,10 @@ _WRITERS: Final = 0x6B657369
 class ConsentStore:
     """Open with `ConsentStore.open(home)`."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, busy: float = BUSY_SECONDS) -> None:
         self.engine = engine
         self.name = name
+        self.busy = busy
         self.id = ""
         self._key = b""
 
@@ -75,7 +76,7 @@ class ConsentStore:
                 remedy="`kesit client consent import FILE` makes it.",
             )
         store = cls(
-            _engine(settings.url, path, busy), "the database" if settings.url else str(path)
+            _engine(settings.url, path, busy), "the database" if settings.url else str(path), busy
         )
         try:
             store._prepare(path if settings.url is None else None)
@@ -111,6 +112,8 @@ class ConsentStore:
             connection.begin(),
         ):
             if connection.dialect.name == "postgresql":
+                wait = f"SET LOCAL lock_timeout = {max(1, round(self.busy * 1000))}"
+                connection.exec_driver_sql(wait)
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
             yield connection
 
@@ -207,10 +210,10 @@ class ConsentStore:
             with self._errors("written"), self.engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def person(self, connection: Connection, principal: str) -> int:
-        """A person's number; a new one gets it here. Within a transaction of `writing`."""
-        people = pl.DataFrame({"principal": [principal]})
-        return int(self._numbered(connection, people)["person"][0])
+    def people(self, connection: Connection, principals: Sequence[str]) -> list[int]:
+        """Numbers of persons; new ones get theirs here. Within a transaction of `writing`."""
+        names = pl.DataFrame({"principal": principals}, schema={"principal": pl.String})
+        return self._numbered(connection, names)["person"].to_list()
 
     def _numbered(self, connection: Connection, events: pl.DataFrame) -> pl.DataFrame:
         """The events with `person`, their person's number; new persons get one."""

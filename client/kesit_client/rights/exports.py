@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -83,8 +84,9 @@ def record_export(
         made = connection.execute(sa.insert(ExportRow).values(**values)).inserted_primary_key
         assert made is not None
         number = int(made[0])
-        rows = [{"export": number, "person": store.person(connection, each)} for each in people]
-        connection.execute(sa.insert(ExportPersonRow), rows)
+        numbers = store.people(connection, people)
+        rows = pl.DataFrame({"person": numbers}, schema={"person": pl.Int64})
+        store.add(connection, ExportPersonRow, rows.with_columns(export=pl.lit(number)))
     return Export(number, recipient.strip(), what, moment, len(people), purpose, channel)
 
 

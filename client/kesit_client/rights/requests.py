@@ -97,7 +97,7 @@ def open_request(
             # A person who asks is known from then on, even if no record spoke of it before.
             what = wanted if kind == OBJECTION else ()
             mark = [_objection(principal, purpose, moment, EventType.OBJECTED) for purpose in what]
-            person = store.person(connection, principal)
+            [person] = store.people(connection, [principal])
             store.append(connection, frames.frame_of(mark), {"": "{}"}, moment)
         values = {
             "kind": kind,
