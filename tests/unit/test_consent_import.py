@@ -119,6 +119,27 @@ def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path, suffix
 
 
 @pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_the_notice_and_the_consent(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    given = row("a", notice_shown_at=None)
+    at = "2026-03-02T09:00:00+03:00"
+    shown = given | {"record_id": "n", "event_type": "notice_shown", "event_time": at}
+    found = load(store, tmp_path, [given, shown, row("b")], suffix=suffix)
+    assert found.new == 1
+    assert len(found.refused) == 2
+    for said in found.refused["reason"]:
+        assert "for the notice and the consent (Principle Decision 2026/347)" in said
+    for first, second in ((row("c"), "c"), (shown | {"event_id": "click-d"}, "d")):
+        assert load(store, tmp_path, [first], suffix=suffix).new == 1
+        other = row("d") if second == "d" else shown | {"event_id": "click-c"}
+        refused = load(store, tmp_path, [other], suffix=suffix).refused["reason"]
+        assert "for the notice and the consent" in refused[0]
+    apart = [given | {"event_id": "own"}, shown | {"event_id": "page"}]
+    assert load(store, tmp_path, apart, suffix=suffix).new == 2
+
+
+@pytest.mark.parametrize("suffix", LINES)
 def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
     early = withdrawal("a", "2026-01-01T00:00:00+03:00")
     for rows in ([row("a"), early], [early]):

@@ -95,6 +95,7 @@ def import_file(
             (*purposes, *settings.purposes),
             {**DEFAULTS, **settings.defaults},
             _actions(connection, raw),
+            _shown(connection, raw),
             _earliest_grants(connection, raw),
             _erased(store, connection, raw),
         )
@@ -118,6 +119,17 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
         query = query.where(EventRow.event_id.in_(wanted.to_list()))
     found = fetch(connection, query, {"event_id": pl.String, "known_purpose": pl.String})
     return found.unique(subset="event_id", keep="first", maintain_order=True)
+
+
+def _shown(connection: Connection, raw: RawTable) -> pl.DataFrame:
+    """Actions of the file by which the store has a notice shown already."""
+    if "event_id" not in raw.rows.columns:
+        return pl.DataFrame()
+    query = sa.select(EventRow.event_id).where(
+        EventRow.type == EventType.NOTICE_SHOWN.value, EventRow.event_id.is_not(None)
+    )
+    found = fetch(connection, query.distinct(), {"event_id": pl.String})
+    return found.with_columns(known_shown=pl.lit(True))
 
 
 def _earliest_grants(connection: Connection, raw: RawTable) -> pl.DataFrame:
