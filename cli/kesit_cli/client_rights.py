@@ -99,10 +99,15 @@ def close(
       kesit client rights close 3 --home ankara
       kesit client rights close 4 --outcome rejected --note "not our customer" --home ankara
     """
+    from kesit_client.consent.events import show_time
     from kesit_client.rights import requests
 
     with opened(home) as store:
-        _tell([requests.close_request(store, number, outcome, note=note)])
+        done = requests.close_request(store, number, outcome, note=note)
+    _tell([done])
+    if done.complaint_until is not None:
+        until = show_time(done.complaint_until)
+        show.console().print(f"\nThe person may complain to the Board until {until}.")
 
 
 @rights.command()

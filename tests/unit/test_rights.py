@@ -58,6 +58,20 @@ def test_deadlines(kind: str, opened: str, due: str) -> None:
     assert show_time(clocks.due(kind, at(opened))).startswith(due)
 
 
+@pytest.mark.parametrize(
+    ("answered", "until"),
+    [
+        (None, "2026-07-31 10:00:00"),  # no answer: 60 days from the request
+        ("2026-06-05T10:00:00+03:00", "2026-07-05 10:00:00"),  # 30 days from the answer
+        ("2026-07-20T10:00:00+03:00", "2026-07-31 10:00:00"),  # 60 from the request at most
+    ],
+)
+def test_a_complaint_to_the_board_has_two_clocks(answered: str | None, until: str) -> None:
+    told = None if answered is None else at(answered)
+    last = clocks.complaint_until(at("2026-06-01T10:00:00+03:00"), told)
+    assert show_time(last).startswith(until)
+
+
 def test_business_days_are_turkey_s() -> None:
     for day in ((2026, 1, 1), (2026, 4, 23), (2026, 5, 1), (2026, 7, 15), (2026, 10, 29)):
         assert not business_days.is_business_day(datetime.date(*day))
@@ -163,7 +177,10 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
     turkish, english = access.as_text(report), access.as_text(report, "en")
     for words in ("Hakkınızda", "geri alındı", "Call centre", "son tarih"):
         assert words in turkish
-    for words in ("What is kept about", "withdrawn", "Call centre", "due"):
+    assert report["requests"][0]["complaint_until"].startswith("2026-07-31")
+    assert requests(store)[0].complaint_until == NOW + 60 * DAY
+    assert open_request(store, "breach", now=NOW).complaint_until is None
+    for words in ("What is kept about", "withdrawn", "Call centre", "due", "complaint to the"):
         assert words in english
 
 

@@ -26,6 +26,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "withdrawn": "you withdrew at",
         "acknowledged": "the recipient confirmed it at",
         "due": "due",
+        "complaint": "complaint to the Board until",
     },
     "tr": {
         "title": "Hakkınızda tutulan kayıtlar:",
@@ -40,6 +41,7 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "withdrawn": "rızanızı geri aldınız:",
         "acknowledged": "alıcı teyit etti:",
         "due": "son tarih",
+        "complaint": "Kurula şikâyet için son tarih",
     },
 }
 TURKISH: Final[dict[str, str]] = {
@@ -110,6 +112,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
                 "opened_at": show_time(item.opened_at),
                 "due_at": show_time(item.due_at),
                 "outcome": item.outcome,
+                "complaint_until": _shown(item.complaint_until),
             }
             for item in requests.of_person(store, principal)
         ],
@@ -163,7 +166,11 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
         ("runs", [f"{r['run']}: {r['decision']}{since(r)}" for r in report["runs"]]),
         (
             "requests",
-            [f"{r['id']}: {r['kind']} ({words['due']}: {r['due_at']})" for r in report["requests"]],
+            [
+                f"{r['id']}: {r['kind']} ({words['due']}: {r['due_at']};"
+                f" {words['complaint']}: {r['complaint_until']})"
+                for r in report["requests"]
+            ],
         ),
         (
             "exports",

@@ -31,6 +31,7 @@ from kesit_client.rights.clocks import (
     OBJECTION,
     OF_PERSONS,
     RECTIFICATION,
+    complaint_until,
     due,
 )
 from kesit_client.rights.models import IncidentPersonRow, IncidentRow, RequestRow
@@ -56,6 +57,13 @@ class Request:
     closed_at: int | None
     outcome: str | None
     board_at: int | None = None
+
+    @property
+    def complaint_until(self) -> int | None:
+        """Until when a person may complain to the Board (µs); None for an incident."""
+        if self.kind not in OF_PERSONS:
+            return None
+        return complaint_until(self.opened_at, self.closed_at)
 
     def late(self, now: int) -> bool:
         """Whether its deadline passed unanswered, or it was answered after it."""
