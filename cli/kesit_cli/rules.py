@@ -72,18 +72,29 @@ def study_rules(
       kesit study rules study.toml --pack gdpr --json
       kesit study rules study.toml --profile bank
     """
-    from kesit_privacy.rules import Facts, Records, load_records, member_places
+    from kesit_privacy.rules import (
+        Facts,
+        Records,
+        attested_release,
+        load_records,
+        member_places,
+    )
     from kesit_privacy.study_file import load_study
 
     study = load_study(study_file)
     records = Records() if attestations is None else load_records(attestations)
+    now = datetime.now().astimezone()
+    age, kept = records.rows_days(now.date())
     facts = Facts(
-        now=datetime.now().astimezone(),
+        now=now,
         study=study,
         places=member_places(None, records.places),
         recipients=records.recipients,
         incidents=records.incidents,
         attestations=records.attestations,
+        release=attested_release(None, records.attestations, study, now.date()),
+        rows_age_days=age,
+        rows_kept_days=kept,
     )
     _report([facts], pack, language, profile or (), as_json=as_json)
 

@@ -18,7 +18,12 @@ from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
-from kesit_client.rights.facts import disposal_log_days, release_facts, request_facts
+from kesit_client.rights.facts import (
+    disposal_log_days,
+    release_facts,
+    request_facts,
+    withdrawn_before_release,
+)
 from kesit_client.rights.incidents import incident_facts
 from kesit_privacy.rules import (
     ATTESTATIONS,
@@ -26,6 +31,7 @@ from kesit_privacy.rules import (
     Finding,
     Incident,
     Records,
+    attested_release,
     evaluate,
     load_pack,
     load_records,
@@ -100,6 +106,7 @@ def _settings(
     """All but what persons' records tell."""
     records = _records(home, attestations)
     moment = now or datetime.datetime.now(datetime.UTC)
+    age, kept = records.rows_days(moment.date())
     return Facts(
         now=moment,
         study=study,
@@ -108,6 +115,9 @@ def _settings(
         recipients=records.recipients,
         incidents=_incidents(home, records.incidents, moment),
         attestations=records.attestations,
+        release=attested_release(None, records.attestations, study, moment.date()),
+        rows_age_days=age,
+        rows_kept_days=kept,
     )
 
 
@@ -134,7 +144,13 @@ def _with_counts(facts: Facts, home: Path) -> Facts:
             facts,
             consents=None if study is None else consent_facts(store, study, moment, settings),
             requests=request_facts(store, moment, study, settings.marketing_purposes),
-            release=release_facts(store, moment, nothing_given=facts.recipients == ()),
+            release=attested_release(
+                release_facts(store, moment, nothing_given=facts.recipients == ()),
+                facts.attestations or (),
+                study,
+                facts.now.date(),
+                withdrawn_before_release(store, moment),
+            ),
             disposal_log_days=disposal_log_days(store),
         )
 

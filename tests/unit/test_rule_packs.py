@@ -221,6 +221,15 @@ def test_records_are_read_and_the_document_compared(tmp_path: Path) -> None:
     assert (empty.places, empty.recipients, empty.incidents) == (None, None, None)
 
 
+def test_the_age_of_the_rows_is_counted_from_the_records(tmp_path: Path) -> None:
+    text = "rows_updated = 2026-03-01\nrows_since = 2025-09-01\n"
+    found = load_records(records(tmp_path, text))
+    today = datetime.date(2026, 3, 11)
+    assert found.rows_days(today) == (10, 191)
+    assert found.rows_days(datetime.date(2026, 2, 1)) == (None, 153)
+    assert load_records(records(tmp_path, "")).rows_days(today) == (None, None)
+
+
 def test_another_document_than_the_attested_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match="is not the document that Ayşe Yılmaz attested"):
         load_records(records(tmp_path, RECORDS, b"another"))

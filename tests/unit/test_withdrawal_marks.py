@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,16 +15,26 @@ import sqlalchemy as sa
 from consentkit import DAY, NOW, PURPOSE, Attesting, load, row, withdrawal
 from kesit_client.consent import keeping
 from kesit_client.consent.events import SECOND, read_time, write_time
+from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError, ConsentStoreError
 from kesit_client.rights import access, exports, marking
-from kesit_client.rights.facts import release_facts, request_facts
+from kesit_client.rights.facts import release_facts, request_facts, withdrawn_before_release
 from kesit_client.rights.models import MarkRow
 from kesit_client.rights.permitted import permitted
 from kesit_client.rights.requests import open_request
 from kesit_client.rights.traces import traces
-from kesit_privacy.rules import Facts, Verdict, evaluate, load_pack
+from kesit_privacy.rules import (
+    Attestation,
+    Facts,
+    Verdict,
+    attested_release,
+    evaluate,
+    load_pack,
+)
+from kit import mixed_study
 
+STUDY = replace(mixed_study(), purpose=PURPOSE, legal_basis="explicit-consent")
 GIVEN = read_time("2026-03-02T10:00:00+03:00")[0]
 
 
@@ -154,16 +167,10 @@ def test_runs_before_a_withdrawal_say_so(tmp_path: Path) -> None:
 
 
 def verdict(store: ConsentStore, rule: str, **options: bool) -> Verdict:
-    from dataclasses import replace
-
-    from kesit_client.consent.facts import consent_facts
-    from kit import mixed_study
-
-    study = replace(mixed_study(), purpose=PURPOSE, legal_basis="explicit-consent")
     later = NOW + 9 * DAY
     facts = Facts(
-        study=study,
-        consents=consent_facts(store, study, later),
+        study=STUDY,
+        consents=consent_facts(store, STUDY, later),
         requests=request_facts(store, later),
         release=release_facts(store, later, **options),
     )
@@ -196,6 +203,49 @@ def test_codes_that_were_given_out_despite_an_objection_are_seen(store: ConsentS
     assert verdict(store, "KVKK-11-g-SUPPRESSED") is Verdict.PASS  # the export was before it
     exports.record_export(store, "Call centre", "segment codes", ["b"], NOW + 2 * DAY)
     assert verdict(store, "KVKK-11-g-SUPPRESSED") is Verdict.FAIL
+
+
+def test_the_differencing_audit_must_follow_the_last_withdrawal_before_a_release(
+    store: ConsentStore,
+) -> None:
+    assert withdrawn_before_release(store, NOW - DAY) is None
+    assert withdrawn_before_release(store, NOW) == datetime.date.min
+    keeping.withdraw(store, "ayşe", now=NOW + DAY)
+    assert withdrawn_before_release(store, NOW + 2 * DAY) == datetime.date.min  # none after it
+    exports.record_export(store, "Call centre", "anonim codes", ["b"], NOW + 3 * DAY)
+    last = withdrawn_before_release(store, NOW + 4 * DAY)
+    assert last == datetime.date(2026, 6, 2)
+    seen = release_facts(store, NOW + 4 * DAY)
+    assert seen is not None
+    assert seen.says_anonymous
+
+    def rerun(day: int, until: datetime.date | None = last) -> bool | None:
+        word = Attestation(
+            *("differencing-audit", "Ayşe", "auditor", datetime.date(2026, 6, day), "ab" * 32),
+            study=STUDY.hash,
+        )
+        found = attested_release(seen, [word], STUDY, datetime.date(2026, 6, 5), until)
+        return None if found is None else found.differencing_rerun
+
+    assert [rerun(day) for day in (1, 2, 5, 6)] == [False, True, True, None]
+    assert rerun(2, None) is None
+
+
+def test_flags_of_a_release_are_attested_for_this_study() -> None:
+    today = datetime.date(2026, 6, 5)
+
+    def said(**changes: Any) -> bool | None:
+        word = Attestation(
+            *("segment-explanations", "Ayşe", "analyst", today, "ab" * 32), study=STUDY.hash
+        )
+        found = attested_release(None, [replace(word, **changes)], STUDY, today)
+        return None if found is None else found.explained
+
+    assert said() is True
+    assert said(expires=today - datetime.timedelta(days=1)) is False
+    assert said(study="cd" * 32) is None
+    assert said(date=today + datetime.timedelta(days=1)) is None
+    assert attested_release(None, [], None, today) is None
 
 
 # --- who may be exported ------------------------------------------------------------------------

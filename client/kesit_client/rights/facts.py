@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent import standing
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.events import ISTANBUL, SECOND, from_us
 from kesit_client.consent.models import EventRow
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import GRANTS, EventType, Reason
@@ -27,6 +29,8 @@ from kesit_privacy.rules import ReleaseFacts, RequestFacts
 from kesit_privacy.study import Study
 
 DAY: Final = 86_400 * SECOND
+ANONYMOUS: Final = re.compile(r"anonym|anonim", re.IGNORECASE)
+"""A word that the description of an export may only use with a proof."""
 
 
 def request_facts(
@@ -107,9 +111,33 @@ def release_facts(
             dict.fromkeys(("id", "person", "opened_at"), pl.Int64),
         )
         marked = _all_marked(connection, given)
+        texts = connection.scalars(sa.select(ExportRow.what)).all()
     out = objecting.join(given, on="person").filter(pl.col("exported_at") >= pl.col("opened_at"))
     held = len(objecting) - out["id"].n_unique()
-    return ReleaseFacts(codes_suppressed=held, withdrawals_marked=marked)
+    named = True if any(ANONYMOUS.search(text) for text in texts) else None
+    return ReleaseFacts(says_anonymous=named, codes_suppressed=held, withdrawals_marked=marked)
+
+
+def withdrawn_before_release(store: ConsentStore, now: int) -> datetime.date | None:
+    """Day (in Istanbul) of the last withdrawal that an export followed, the first day if none was.
+
+    None if the register of exports is empty.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    with store.reading() as connection:
+        latest = connection.scalar(
+            sa.select(sa.func.max(ExportRow.exported_at)).where(ExportRow.exported_at <= now)
+        )
+        if latest is None:
+            return None
+        last = connection.scalar(
+            sa.select(sa.func.max(EventRow.time)).where(
+                EventRow.type == EventType.WITHDRAWN.value, EventRow.time <= latest
+            )
+        )
+    return datetime.date.min if last is None else from_us(last).astimezone(ISTANBUL).date()
 
 
 def _given(connection: Connection) -> pl.DataFrame:
