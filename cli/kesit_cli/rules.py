@@ -132,6 +132,37 @@ def client_rules(
     _report(known, pack, language, profile or (), as_json=as_json)
 
 
+def inventory(
+    out: Annotated[Path, typer.Argument(metavar="FILE", hidden=True)],
+    home: Home,
+    study_file: Annotated[
+        Path | None,
+        typer.Option("--study", metavar="STUDY.toml", help="This study, not each one it has."),
+    ] = None,
+    language: TongueOption = Tongue.TURKISH,
+) -> None:
+    """Write the member's studies as entries for the inventory of processing (VERBIS), as CSV.
+
+    What nobody recorded is said to be unknown. Compare it with what is declared, and attest it
+    (`verbis-scope`).
+
+    \b
+    Examples:
+      kesit client inventory inventory.csv --home ankara
+      kesit client inventory inventory.csv --study study.toml --home ankara --language en
+    """
+    from kesit_cli.files import write_private
+    from kesit_client.approvals import approved_copies
+    from kesit_client.inventory import entries
+    from kesit_privacy.study import Study
+    from kesit_privacy.study_file import load_study
+
+    studies: Sequence[Study]
+    studies = approved_copies(home) if study_file is None else [load_study(study_file)]
+    write_private(out, entries(home, studies, "en" if language is Tongue.ENGLISH else "tr"))
+    show.print_facts(show.console(), [("Studies", str(len(studies))), ("Inventory", str(out))])
+
+
 def _report(
     known: Sequence[Facts],
     name: PackName,
