@@ -91,8 +91,8 @@ def close(
     """Close the request NUMBER, and do what it asks for.
 
     An erasure erases; with a rectification it makes a notice to every recipient of the person's
-    data. An objection ends: the person's segment code may be used again. A breach is done with once
-    the Board and the persons were told; `rejected` says that it was none.
+    data. An objection ends, with a note of who looked at it: the person's code may be used again. A
+    breach is done with once the Board and the persons were told; `rejected` says that it was none.
 
     \b
     Examples:

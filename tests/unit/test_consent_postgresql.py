@@ -228,7 +228,7 @@ def test_consents_gate_and_rights_work_on_postgresql(url: str, tmp_path: Path) -
     with closing(ConsentStore.open(tmp_path)) as store:
         made = open_request(store, "objection", "p7", purposes=[PURPOSE], now=NOW)
         assert suppressed(store, ["p7", "p8"]) == {"p7"}
-        close_request(store, made.id, now=NOW)
+        close_request(store, made.id, note="Can looked at it", now=NOW)
         erasure = open_request(store, "erasure", "p8", now=NOW)
         close_request(store, erasure.id, now=NOW)
         assert store.events("p3")["type"].to_list() == [1, 3]

@@ -176,7 +176,7 @@ def test_who_objects_to_marketing_and_is_still_counted(store: ConsentStore) -> N
     assert counted("marketing", at=NOW - 1) == 0
     keeping.withdraw(store, "b", now=NOW)
     assert counted(PURPOSE) == 0  # the gate leaves them out
-    close_request(store, made.id, now=NOW + DAY)
+    close_request(store, made.id, note="Can looked at it", now=NOW + DAY)
     assert counted("marketing", at=NOW + 2 * DAY) == 0
 
 

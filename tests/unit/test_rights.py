@@ -87,7 +87,12 @@ def test_an_objection_suppresses_until_a_person_has_looked(store: ConsentStore) 
     assert (made.principal, made.due_at) == ("ayşe", NOW + 30 * DAY)
     assert suppressed(store, ["ayşe", "b", "x"]) == {"ayşe"}
     assert keeping.states(store, "ayşe", [PURPOSE], NOW)[PURPOSE].eligible  # consent stands
-    close_request(store, made.id, "rejected", note="reviewed", now=NOW + DAY)
+    for nobody in ("", "  "):
+        with pytest.raises(ConsentError, match="a human being has looked at it"):
+            close_request(store, made.id, "rejected", note=nobody, now=NOW + DAY)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    closed = close_request(store, made.id, "rejected", note="Can: the code holds", now=NOW + DAY)
+    assert closed.note == "Can: the code holds"
     assert suppressed(store, ["ayşe"]) == frozenset()
     again = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW + 2 * DAY)
     assert suppressed(store, ["ayşe"]) == {"ayşe"}

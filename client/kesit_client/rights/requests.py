@@ -127,8 +127,8 @@ def close_request(
     """Close a request with its outcome. What it asks for is done with it.
 
     Raises:
-        ConsentError: no such request, closed already, an unknown outcome, or a breach of which the
-            Board or the persons were not told.
+        ConsentError: no such request, closed already, an unknown outcome, a breach of which the
+            Board or the persons were not told, or an objection without a note of who reviewed it.
         ConsentStoreError: the store refuses; nothing was done.
     """
     moment = now_us() if now is None else now
@@ -138,6 +138,11 @@ def close_request(
         request = _request(connection, number)
         if request.closed_at is not None:
             raise ConsentError(f"The request {number} is closed.", remedy="Open a new one.")
+        if request.kind == OBJECTION and not note.strip():
+            raise ConsentError(
+                "An objection ends when a human being has looked at it, and it is not said who.",
+                remedy='Give --note "who looked at it, and what was found".',
+            )
         if request.kind == BREACH and outcome == DONE:
             _require_told(connection, request)
         values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
