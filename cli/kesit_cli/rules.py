@@ -73,18 +73,29 @@ def study_rules(
       kesit study rules study.toml --pack gdpr --json
       kesit study rules study.toml --profile bank
     """
-    from kesit_privacy.rules import Facts, Records, load_records, member_places
+    from kesit_privacy.rules import (
+        Facts,
+        Records,
+        attested_release,
+        load_records,
+        member_places,
+    )
     from kesit_privacy.study_file import load_study
 
     study = load_study(study_file)
     records = Records() if attestations is None else load_records(attestations)
+    now = datetime.now().astimezone()
+    age, kept = records.rows_days(now.date())
     facts = Facts(
-        now=datetime.now().astimezone(),
+        now=now,
         study=study,
         places=member_places(None, records.places),
         recipients=records.recipients,
         incidents=records.incidents,
         attestations=records.attestations,
+        release=attested_release(None, records.attestations, study, now.date()),
+        rows_age_days=age,
+        rows_kept_days=kept,
     )
     _report([facts], pack, language, profile or (), as_json=as_json)
 
@@ -120,6 +131,37 @@ def client_rules(
     now = datetime.now().astimezone()
     known = [gather(home, study, now=now, attestations=attestations) for study in studies]
     _report(known, pack, language, profile or (), as_json=as_json)
+
+
+def inventory(
+    out: Annotated[Path, typer.Argument(metavar="FILE", hidden=True)],
+    home: Home,
+    study_file: Annotated[
+        Path | None,
+        typer.Option("--study", metavar="STUDY.toml", help="This study, not each one it has."),
+    ] = None,
+    language: TongueOption = Tongue.TURKISH,
+) -> None:
+    """Write the member's studies as entries for the inventory of processing (VERBIS), as CSV.
+
+    What nobody recorded is said to be unknown. Compare it with what is declared, and attest it
+    (`verbis-scope`).
+
+    \b
+    Examples:
+      kesit client inventory inventory.csv --home ankara
+      kesit client inventory inventory.csv --study study.toml --home ankara --language en
+    """
+    from kesit_cli.files import write_private
+    from kesit_client.approvals import approved_copies
+    from kesit_client.inventory import entries
+    from kesit_privacy.study import Study
+    from kesit_privacy.study_file import load_study
+
+    studies: Sequence[Study]
+    studies = approved_copies(home) if study_file is None else [load_study(study_file)]
+    write_private(out, entries(home, studies, "en" if language is Tongue.ENGLISH else "tr"))
+    show.print_facts(show.console(), [("Studies", str(len(studies))), ("Inventory", str(out))])
 
 
 def _report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -113,7 +114,11 @@ def test_the_table_speaks_turkish(kesit: Kesit, shop: Path) -> None:
 def test_json_is_all_of_stdout_and_names_the_pack(kesit: Kesit, shop: Path) -> None:
     shown = kesit("study", "rules", "study.toml", "--pack", "gdpr", "--json", "--profile", "bank")
     told = json.loads(shown.out)
-    assert told["pack"] == {"id": "gdpr", "version": "1.0", "hash": load_pack("gdpr").hash}
+    assert told["pack"] == {
+        "id": "gdpr",
+        "version": load_pack("gdpr").version,
+        "hash": load_pack("gdpr").hash,
+    }
     assert told["language"] == "en"
     assert not told["blocked"]
     assert len(told["reports"][0]["findings"]) == len(load_pack("gdpr").rules)
@@ -207,6 +212,32 @@ def test_without_a_study_each_approved_copy_is_looked_at(
     assert by_rule(both)["KVKK-3-ANONYMOUS"]["verdict"] == "FAIL"
     table = kesit("client", "rules", "--home", "ankara")
     assert table.out.count("no legal advice") == 2
+
+
+def test_the_inventory_says_what_is_known_and_what_is_not(
+    kesit: Kesit, shop: Path, home: Path
+) -> None:
+    def rows(*options: str) -> list[dict[str, str]]:
+        made = kesit("client", "inventory", "i.csv", "--home", "ankara", *options)
+        assert made.code == exits.OK, made.err
+        return list(csv.DictReader((shop / "i.csv").read_text(encoding="utf-8").splitlines()))
+
+    assert rows() == []  # no study is approved
+    [before] = rows("--study", "study.toml", "--language", "en")
+    assert before["ground"] == "contract"
+    assert before["hash"] == load_study(shop / "study.toml").hash
+    for unknown in ("special categories", "recipients", "transfer abroad", "retention (days)"):
+        assert before[unknown] == "unknown"
+    (home / "attestations.toml").write_text(PLACES)
+    (home / "consent.toml").write_text('[defaults]\nverbis_activity_id = "V-7"\n')
+    edit(shop / "study.toml", "upper = 90\n", TAGGED)
+    [after] = rows("--study", "study.toml")
+    assert after["faaliyet no"] == "V-7"
+    assert after["işleme şartı"] == "sözleşmenin kurulması veya ifası (contract)"
+    assert (after["alıcılar"], after["yurt dışına aktarım"]) == ("yok", "yok")
+    edit(home / "attestations.toml", '"Ankara"\nregion = "TR"', '"Ankara"\nregion = "DE"')
+    [abroad] = rows("--study", "study.toml")
+    assert abroad["yurt dışına aktarım"] == "Ankara (DE, bilinmiyor)"
 
 
 def test_another_folder_is_refused(kesit: Kesit, shop: Path) -> None:

@@ -85,19 +85,26 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+LINES = {".csv": 3, ".parquet": 2, ".jsonld": 2}
+"""The second record of a file: its line, or its place where there are no lines."""
+
+
+@pytest.mark.parametrize("suffix", LINES)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_row_is_named_and_stops_nothing_else(
-    store: ConsentStore, tmp_path: Path, case: str
+    store: ConsentStore, tmp_path: Path, case: str, suffix: str
 ) -> None:
     changes, reason = BAD[case]
-    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")])
+    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")], suffix=suffix)
     assert found.new == 2
     [(line, _, said)] = found.refused.rows()
-    assert line == 3
+    assert line == LINES[suffix]
     assert reason in said
     found.write_report(tmp_path / "report.csv")
     assert reason in (tmp_path / "report.csv").read_text()
-    assert found.reasons() == [(said, 1, 3)]
+    assert found.reasons() == [(said, 1, line)]
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        keeping.history(store, "x")
 
 
 def test_everything_that_is_missing_is_said_at_once(store: ConsentStore, tmp_path: Path) -> None:
@@ -129,8 +136,9 @@ def test_only_grants_take_shared_fields_from_the_settings(
     assert (again.new, again.known) == (0, 2)
 
 
-def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> None:
-    options = {"settings": settings(purposes=("marketing",))}
+@pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
+    options = {"settings": settings(purposes=("marketing",)), "suffix": suffix}
     both = [row("a"), row("a", purpose="marketing", record_id="r2")]
     found = load(store, tmp_path, both, **options)
     assert found.new == 0
@@ -140,10 +148,32 @@ def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> Non
     assert "two purposes" in found.refused["reason"][0]
 
 
-def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_the_notice_and_the_consent(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    given = row("a", notice_shown_at=None)
+    at = "2026-03-02T09:00:00+03:00"
+    shown = given | {"record_id": "n", "event_type": "notice_shown", "event_time": at}
+    found = load(store, tmp_path, [given, shown, row("b")], suffix=suffix)
+    assert found.new == 1
+    assert len(found.refused) == 2
+    for said in found.refused["reason"]:
+        assert "for the notice and the consent (Principle Decision 2026/347)" in said
+    for first, second in ((row("c"), "c"), (shown | {"event_id": "click-d"}, "d")):
+        assert load(store, tmp_path, [first], suffix=suffix).new == 1
+        other = row("d") if second == "d" else shown | {"event_id": "click-c"}
+        refused = load(store, tmp_path, [other], suffix=suffix).refused["reason"]
+        assert "for the notice and the consent" in refused[0]
+    apart = [given | {"event_id": "own"}, shown | {"event_id": "page"}]
+    assert load(store, tmp_path, apart, suffix=suffix).new == 2
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
     early = withdrawal("a", "2026-01-01T00:00:00+03:00")
     for rows in ([row("a"), early], [early]):
-        found = load(store, tmp_path, rows)
+        found = load(store, tmp_path, rows, suffix=suffix)
         assert "before the consent" in found.refused["reason"][0]
     alone = load(store, tmp_path, [withdrawal("b")])
     assert alone.new == 1  # it may arrive before the consent that it takes back
@@ -158,6 +188,25 @@ def test_turkish_letters_in_another_encoding_are_named(store: ConsentStore, tmp_
     assert found.new == 1
     assert found.refused["line"].to_list() == [3]
     assert "Windows-1254 (Turkish), first in line 3" in found.refused["reason"][0]
+    linked = write(tmp_path / "consents.jsonld", [row("c", party_name="Kadıköy Şubesi")])
+    linked.write_bytes(linked.read_text(encoding="utf-8").encode("windows-1254"))
+    with pytest.raises(ConsentError, match="no JSON in UTF-8"):
+        import_file(store, linked, purposes=(PURPOSE,), now=NOW)
+    assert counted(store) == 1
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_an_oversized_file_is_refused_before_it_is_read(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    with pytest.raises(ConsentError, match=r"MiB; at most 0\.001 are read") as error:
+        load(
+            *(store, tmp_path, [row(f"p{n}") for n in range(50)]),
+            settings=settings(max_file_mb=0.001),
+            suffix=suffix,
+        )
+    assert "max_file_mb" in error.value.remedy
+    assert counted(store) == 0
 
 
 def test_ragged_lines_and_line_breaks_keep_their_numbers(

@@ -24,6 +24,7 @@ from kesit_client.rights.requests import (
     requests,
     suppressed,
 )
+from kesit_privacy import business_days
 
 
 @pytest.fixture
@@ -57,11 +58,25 @@ def test_deadlines(kind: str, opened: str, due: str) -> None:
     assert show_time(clocks.due(kind, at(opened))).startswith(due)
 
 
+@pytest.mark.parametrize(
+    ("answered", "until"),
+    [
+        (None, "2026-07-31 10:00:00"),  # no answer: 60 days from the request
+        ("2026-06-05T10:00:00+03:00", "2026-07-05 10:00:00"),  # 30 days from the answer
+        ("2026-07-20T10:00:00+03:00", "2026-07-31 10:00:00"),  # 60 from the request at most
+    ],
+)
+def test_a_complaint_to_the_board_has_two_clocks(answered: str | None, until: str) -> None:
+    told = None if answered is None else at(answered)
+    last = clocks.complaint_until(at("2026-06-01T10:00:00+03:00"), told)
+    assert show_time(last).startswith(until)
+
+
 def test_business_days_are_turkey_s() -> None:
     for day in ((2026, 1, 1), (2026, 4, 23), (2026, 5, 1), (2026, 7, 15), (2026, 10, 29)):
-        assert not clocks.is_business_day(datetime.date(*day))
-    assert not clocks.is_business_day(datetime.date(2026, 6, 6))
-    assert clocks.is_business_day(datetime.date(2026, 6, 8))
+        assert not business_days.is_business_day(datetime.date(*day))
+    assert not business_days.is_business_day(datetime.date(2026, 6, 6))
+    assert business_days.is_business_day(datetime.date(2026, 6, 8))
 
 
 # --- requests -----------------------------------------------------------------------------------
@@ -72,7 +87,12 @@ def test_an_objection_suppresses_until_a_person_has_looked(store: ConsentStore) 
     assert (made.principal, made.due_at) == ("ayşe", NOW + 30 * DAY)
     assert suppressed(store, ["ayşe", "b", "x"]) == {"ayşe"}
     assert keeping.states(store, "ayşe", [PURPOSE], NOW)[PURPOSE].eligible  # consent stands
-    close_request(store, made.id, "rejected", note="reviewed", now=NOW + DAY)
+    for nobody in ("", "  "):
+        with pytest.raises(ConsentError, match="a human being has looked at it"):
+            close_request(store, made.id, "rejected", note=nobody, now=NOW + DAY)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    closed = close_request(store, made.id, "rejected", note="Can: the code holds", now=NOW + DAY)
+    assert closed.note == "Can: the code holds"
     assert suppressed(store, ["ayşe"]) == frozenset()
     again = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW + 2 * DAY)
     assert suppressed(store, ["ayşe"]) == {"ayşe"}
@@ -86,7 +106,7 @@ def test_requests_are_listed_by_their_deadline(store: ConsentStore) -> None:
     assert urgent.due_at == NOW + 4 * DAY
     assert not urgent.late(NOW + 2 * DAY)
     assert urgent.late(NOW + 5 * DAY)
-    closed = close_request(store, urgent.id, now=NOW + 5 * DAY)
+    closed = close_request(store, urgent.id, "rejected", now=NOW + 5 * DAY)
     assert closed.late(NOW + 9 * DAY)
     assert [item.id for item in requests(store, only_open=True)] == [first.id]
 
@@ -182,14 +202,20 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
     turkish, english = access.as_text(report), access.as_text(report, "en")
     for words in ("Hakkınızda", "geri alındı", "Call centre", "son tarih"):
         assert words in turkish
-    for words in ("What is kept about", "withdrawn", "Call centre", "due"):
+    assert report["requests"][0]["complaint_until"].startswith("2026-07-31")
+    assert requests(store)[0].complaint_until == NOW + 60 * DAY
+    assert open_request(store, "breach", now=NOW).complaint_until is None
+    for words in ("What is kept about", "withdrawn", "Call centre", "due", "complaint to the"):
         assert words in english
     assert "1: bilgi talebi, açık (son tarih: 2026-07-01" in turkish
     assert "verildi (işleme şartı: açık rıza; geçerlilik: 2028-03-02" in turkish
     report["runs"] = [
-        {"run": "aa", "decision": "included"},
-        {"run": "bb", "decision": "excluded: withdrawn at 2026-11-24 21:16:03 +0300"},
-        {"run": "cc", "decision": "excluded: unknown"},
+        {"run": run, "decision": decision, "withdrawn_at": None}
+        for run, decision in (
+            ("aa", "included"),
+            ("bb", "excluded: withdrawn at 2026-11-24 21:16:03 +0300"),
+            ("cc", "excluded: unknown"),
+        )
     ]
     words = {*Reason, *EventType} - {EventType.ERASED}
     assert {item.word for item in words} - {"unknown"} <= set(access.TURKISH)
@@ -273,7 +299,7 @@ def test_no_record_of_another_system_ends_an_objection_that_is_open_here(
     later = closing("ayşe", "2026-06-02T00:00:00+03:00")
     found = load(store, tmp_path, [later], now=NOW + 2 * DAY)
     assert "use `rights close`" in found.refused["reason"][0]
-    close_request(store, made.id, now=NOW + 3 * DAY)
+    close_request(store, made.id, note="Can: looked at it", now=NOW + 3 * DAY)
     assert suppressed(store, ["ayşe"]) == frozenset()
 
 
@@ -289,10 +315,10 @@ def test_one_of_two_objections_that_is_closed_opens_neither(
         [found] = keeping.stand(store, [PURPOSE], "legitimate-interest", now)
         return found.counts.get(Reason.GIVEN, 0) == 1
 
-    close_request(store, first.id, now=NOW + DAY)
+    close_request(store, first.id, note="Can: looked at it", now=NOW + DAY)
     assert not counted(NOW + 2 * DAY)
     assert suppressed(store, ["d"]) == {"d"}
-    close_request(store, second.id, now=NOW + 3 * DAY)
+    close_request(store, second.id, note="Can: looked at it", now=NOW + 3 * DAY)
     assert counted(NOW + 4 * DAY)
     assert suppressed(store, ["d"]) == frozenset()
 

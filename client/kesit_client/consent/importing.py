@@ -24,6 +24,7 @@ from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import CONSENT, DEFAULTS, GRANTS, EventType
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 from kesit_client.rights.requests import objecting
 from kesit_privacy.files import replacing
 
@@ -99,12 +100,15 @@ def import_file(
             (*purposes, *settings.purposes),
             {**DEFAULTS, **settings.defaults},
             _actions(connection, raw),
+            _shown(connection, raw),
             _earliest_grants(connection, raw),
             _erased(store, connection, raw),
             objecting(connection),
         )
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)
+        if (found.events["type"] == EventType.WITHDRAWN.value).any():
+            mark(connection, moment)
     good = len(raw.rows) - len(found.refused)
     known_rows = max(0, good - new)
     return Imported(len(raw.rows), new, known_rows, found.refused, raw.ignored, found.unmatched)
@@ -122,6 +126,17 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
         query = query.where(EventRow.event_id.in_(wanted.to_list()))
     found = fetch(connection, query, {"event_id": pl.String, "known_purpose": pl.String})
     return found.unique(subset="event_id", keep="first", maintain_order=True)
+
+
+def _shown(connection: Connection, raw: RawTable) -> pl.DataFrame:
+    """Actions of the file by which the store has a notice shown already."""
+    if "event_id" not in raw.rows.columns:
+        return pl.DataFrame()
+    query = sa.select(EventRow.event_id).where(
+        EventRow.type == EventType.NOTICE_SHOWN.value, EventRow.event_id.is_not(None)
+    )
+    found = fetch(connection, query.distinct(), {"event_id": pl.String})
+    return found.with_columns(known_shown=pl.lit(True))
 
 
 def _earliest_grants(connection: Connection, raw: RawTable) -> pl.DataFrame:

@@ -16,8 +16,11 @@ from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 
 SOON_DAYS: Final = 30
+IYS_STATUSES: Final = ("ONAY", "RET")
+"""What the message registry says: approved, refused."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +143,60 @@ def withdraw(
     return wanted
 
 
+def record_iys(
+    store: ConsentStore,
+    principal: str,
+    purpose: str,
+    *,
+    channel: str,
+    status: str,
+    checked_at: int | None = None,
+) -> Event:
+    """Record what the message registry (IYS) says of one person's channel; the latest counts.
+
+    Args:
+        checked_at: when it was looked up (µs); None for now.
+
+    Raises:
+        ConsentError: the person is unknown, or the status is none of `IYS_STATUSES`.
+        ConsentStoreError: the store refuses; nothing was recorded.
+    """
+    history(store, principal)
+    word = status.strip().upper()
+    if word not in IYS_STATUSES:
+        raise ConsentError(
+            f"IYS has no status {status!r}.", remedy=f"Give one of: {', '.join(IYS_STATUSES)}."
+        )
+    if not channel.strip():
+        raise ConsentError("The channel has no name.", remedy="Give one, such as sms.")
+    moment = now_us() if checked_at is None else checked_at
+    event = Event(
+        f"iys-{secrets.token_hex(8)}",
+        principal,
+        purpose,
+        EventType.IYS_STATUS,
+        moment,
+        local_offset(moment),
+        iys_channel=channel.strip().lower(),
+        iys_status=word,
+        iys_checked_at=moment,
+    )
+    add(store, [event])
+    return event
+
+
 def add(store: ConsentStore, events: Sequence[Event], now: int | None = None) -> None:
     """Record events that were not read from a file, at `now` (µs; None for the present).
+
+    A withdrawal marks earlier exports.
 
     Raises:
         ConsentStoreError: the store refuses; nothing was recorded.
     """
     with store.writing() as connection:
         store.append(connection, frames.frame_of(events), {"": "{}"}, now)
+        if any(event.type is EventType.WITHDRAWN for event in events):
+            mark(connection, now_us() if now is None else now)
 
 
 def local_offset(moment: int) -> int:

@@ -1,8 +1,9 @@
-"""Tables of the consent store: the same for SQLite and PostgreSQL."""
+"""Tables of the consent store: the same for SQLite and PostgreSQL.
+
+Whoever changes one adds a script to `migrations`.
+"""
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -15,9 +16,6 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-SCHEMA: Final = 1
-"""Version of these tables; written into `meta` when they are made."""
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
 Number = BigInteger().with_variant(Integer(), "sqlite")

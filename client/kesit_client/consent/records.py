@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -40,6 +40,7 @@ _TIMES: Final = {"event_time": "time", "notice_shown_at": "notice_at", "iys_chec
 _TIME_LIKE: Final = "2026-03-02T10:00:00+03:00"
 _OF_CONSENTS: Final = ("event_id", "notice_hash", "consent_text_hash")
 _IMPORTED: Final = [kind.word for kind in EventType if kind is not EventType.ERASED]
+_KINDS: Final[dict[str, Any]] = {"known_purpose": pl.String, "known_shown": pl.Boolean}
 _FLAGS: Final = (
     "profiling_consent",
     "automated_decision_objection",
@@ -55,6 +56,7 @@ class Known:
     Attributes:
         now: µs. purposes: for which records may be kept. defaults: values of shared fields.
         actions: `event_id`, `known_purpose` of grants in the store.
+        shown: `event_id`, `known_shown` (true) of notices in the store.
         grants: `principal`, `purpose`, `known_grant` (µs of the earliest consent) in the store.
         erased: `principal`, `erased_at` (µs).
         objecting: persons whose objection is a request that is open here.
@@ -64,6 +66,7 @@ class Known:
     purposes: Iterable[str]
     defaults: Mapping[str, str] = field(default_factory=dict)
     actions: pl.DataFrame | None = None
+    shown: pl.DataFrame | None = None
     grants: pl.DataFrame | None = None
     erased: pl.DataFrame | None = None
     objecting: frozenset[str] = frozenset()
@@ -143,13 +146,23 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
-    """The rows beside what is known of their action, their earliest grant and their person."""
+    """The rows beside what is known of their action, their earliest grant and their person.
+
+    `shows`: a notice of the file was shown by the row's action; `acts`: a grant was given by it.
+    """
     grant = pl.col("type").is_in([kind.value for kind in GRANTS])
     given = rows.filter(grant)
     bundles = given.group_by("event_id").agg(purposes=pl.col("purpose").n_unique())
     consents = given.filter(pl.col("basis") == CONSENT)
     first = consents.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
-    rows = rows.with_columns(grant=grant).join(
+    notice = pl.col("type") == EventType.NOTICE_SHOWN.value
+    shown = rows.filter(notice)["event_id"].drop_nulls()
+    acts = given["event_id"].drop_nulls() if len(shown) else shown
+    rows = rows.with_columns(
+        grant=grant,
+        shows=pl.col("event_id").is_in(shown.implode()),
+        acts=pl.col("event_id").is_in(acts.implode()),
+    ).join(
         bundles.filter((pl.col("purposes") > 1) & pl.col("event_id").is_not_null()),
         on="event_id",
         how="left",
@@ -158,11 +171,12 @@ def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     rows = rows.join(first, on=["pii_principal_id", "purpose"], how="left", maintain_order="left")
     for part, keys, value in (
         (known.actions, {"event_id": "event_id"}, "known_purpose"),
+        (known.shown, {"event_id": "event_id"}, "known_shown"),
         (known.grants, {"pii_principal_id": "principal", "purpose": "purpose"}, "known_grant"),
         (known.erased, {"pii_principal_id": "principal"}, "erased_at"),
     ):
         if part is None or part.is_empty():
-            kind = pl.String if value == "known_purpose" else pl.Int64
+            kind = _KINDS.get(value, pl.Int64)
             rows = rows.with_columns(pl.lit(None, dtype=kind).alias(value))
         else:
             rows = rows.join(
@@ -277,6 +291,12 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
             col("grant")
             & (col("purposes").is_not_null() | (col("known_purpose") != col("purpose"))),
             "one action (event_id) for two purposes (Principle Decision 2025/1072)",
+        ),
+        (
+            pl.when(col("type") == EventType.NOTICE_SHOWN.value)
+            .then(col("acts") | col("known_purpose").is_not_null())
+            .otherwise(consent & (col("shows") | col("known_shown"))),
+            "one action (event_id) for the notice and the consent (Principle Decision 2026/347)",
         ),
         (
             (col("type") == EventType.WITHDRAWN.value)

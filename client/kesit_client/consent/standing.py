@@ -176,7 +176,7 @@ def _latest_grants(own: pl.DataFrame, past: pl.DataFrame, now: int, basis: str) 
         .then(Reason.NOTICE_IS_CONSENT.value)
         .when(~pl.col("informed"))
         .then(Reason.NO_NOTICE.value)
-        .when(pl.col("person").is_in(objecting))
+        .when(pl.col("person").is_in(objecting.implode()))
         .then(Reason.OBJECTED.value)
         .otherwise(Reason.GIVEN.value),
     )

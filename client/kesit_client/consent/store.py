@@ -19,13 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kesit_client.consent import frames
+from kesit_client.consent import frames, migrations
 from kesit_client.consent.events import Event, now_us
-from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
+from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentStoreError
-from kesit_client.rights.models import ExportPersonRow, RequestRow
+from kesit_client.rights.models import ExportPersonRow, IncidentPersonRow, MarkRow, RequestRow
 
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
@@ -41,9 +41,10 @@ _WRITERS: Final = 0x6B657369
 class ConsentStore:
     """Open with `ConsentStore.open(home)`."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, busy: float = BUSY_SECONDS) -> None:
         self.engine = engine
         self.name = name
+        self.busy = busy
         self.id = ""
         self._key = b""
 
@@ -75,7 +76,7 @@ class ConsentStore:
                 remedy="`kesit client consent import FILE` makes it.",
             )
         store = cls(
-            _engine(settings.url, path, busy), "the database" if settings.url else str(path)
+            _engine(settings.url, path, busy), "the database" if settings.url else str(path), busy
         )
         try:
             store._prepare(path if settings.url is None else None)
@@ -118,6 +119,8 @@ class ConsentStore:
             connection.begin(),
         ):
             if connection.dialect.name == "postgresql":
+                wait = f"SET LOCAL lock_timeout = {max(1, round(self.busy * 1000))}"
+                connection.exec_driver_sql(wait)
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
             yield connection
 
@@ -218,8 +221,9 @@ class ConsentStore:
         connection.execute(sa.insert(Person).values(no=anew, key=other, principal=None))
         requests = sa.update(RequestRow).where(RequestRow.person == no)
         connection.execute(requests.values(person=anew, note=""))  # free text: names, telephones
-        exports = sa.update(ExportPersonRow).where(ExportPersonRow.person == no)
-        connection.execute(exports.values(person=anew))
+        for model in (ExportPersonRow, MarkRow, IncidentPersonRow):
+            change = sa.update(model).where(model.person == no)
+            connection.execute(change.values(person=anew))
         connection.execute(sa.delete(Person).where(Person.no == no))
         connection.execute(sa.update(Person).where(Person.no == anew).values(key=key))
 
@@ -250,10 +254,10 @@ class ConsentStore:
                 remedy="End that program, then run `kesit client dispose --yes`.",
             )
 
-    def person(self, connection: Connection, principal: str) -> int:
-        """A person's number; a new one gets it here. Within a transaction of `writing`."""
-        people = pl.DataFrame({"principal": [principal]})
-        return int(self._numbered(connection, people)["person"][0])
+    def people(self, connection: Connection, principals: Sequence[str]) -> list[int]:
+        """Numbers of persons; new ones get theirs here. Within a transaction of `writing`."""
+        names = pl.DataFrame({"principal": principals}, schema={"principal": pl.String})
+        return self._numbered(connection, names)["person"].to_list()
 
     def _numbered(self, connection: Connection, events: pl.DataFrame) -> pl.DataFrame:
         """The events with `person`, their person's number; new persons get one."""
@@ -319,27 +323,25 @@ class ConsentStore:
                 path.touch(mode=0o600)
             if not sa.inspect(self.engine).has_table(Meta.__tablename__):
                 with self.writing() as connection:
-                    Base.metadata.create_all(connection)
-                    facts = {
-                        "schema": str(SCHEMA),
-                        "id": secrets.token_hex(16),
-                        "pseudonyms": secrets.token_hex(32),
-                        "removals": secrets.token_hex(8),
-                    }
-                    rows = [{"key": key, "value": value} for key, value in facts.items()]
-                    connection.execute(self._insert(Meta), rows)
+                    self._make(connection)
             with self.reading() as connection:
-                meta = {
-                    row.key: row.value
-                    for row in connection.execute(sa.select(Meta.key, Meta.value))
-                }
-        if int(meta["schema"]) > SCHEMA:
-            raise ConsentStoreError(
-                f"{self.name}: the consent store has version {meta['schema']}; this Kesit knows"
-                f" {SCHEMA}.",
-                remedy="Update Kesit on this machine.",
-            )
+                meta = migrations.read_meta(connection)
+        if migrations.checked_version(meta, self.name) < migrations.SCHEMA:
+            with self.writing() as connection:
+                migrations.migrate(connection, self.name)
         self.id, self._key = meta["id"], bytes.fromhex(meta["pseudonyms"])
+
+    def _make(self, connection: Connection) -> None:
+        """All tables, and the store's facts about itself."""
+        Base.metadata.create_all(connection)
+        facts = {
+            "schema": str(migrations.SCHEMA),
+            "id": secrets.token_hex(16),
+            "pseudonyms": secrets.token_hex(32),
+            "removals": secrets.token_hex(8),
+        }
+        rows = [{"key": key, "value": value} for key, value in facts.items()]
+        connection.execute(self._insert(Meta), rows)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

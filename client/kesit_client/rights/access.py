@@ -6,14 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from kesit_client.consent import keeping
 from kesit_client.consent.events import now_us, show_time
 from kesit_client.consent.exporting import shared_fields
-from kesit_client.consent.models import LeafRow, Person, TreeRow
 from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import exports, requests
+from kesit_client.rights import incidents, requests
+from kesit_client.rights.traces import EXPORT, RUN, traces
 
 WORDS: Final[dict[str, dict[str, str]]] = {
     "en": {
@@ -24,10 +22,14 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Studies in which your row was counted or left out",
         "requests": "Your requests",
         "exports": "Who received your data",
+        "incidents": "Breaches that concern your data",
         "none": "nothing",
+        "withdrawn": "you withdrew at",
+        "acknowledged": "the recipient confirmed it at",
         "due": "due",
         "ground": "ground",
         "until": "valid until",
+        "complaint": "complaint to the Board until",
     },
     "tr": {
         "title": "Hakkınızda tutulan kayıtlar:",
@@ -37,10 +39,14 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Satırınızın sayıldığı veya dışarıda bırakıldığı çalışmalar",
         "requests": "Başvurularınız",
         "exports": "Verilerinizin aktarıldığı alıcılar",
+        "incidents": "Verilerinizi etkileyen ihlaller",
         "none": "yok",
+        "withdrawn": "rızanızı geri aldınız:",
+        "acknowledged": "alıcı teyit etti:",
         "due": "son tarih",
         "ground": "işleme şartı",
         "until": "geçerlilik",
+        "complaint": "Kurula şikâyet için son tarih",
     },
 }
 TURKISH: Final[dict[str, str]] = {
@@ -93,9 +99,9 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
     """
     moment = now_us() if now is None else now
     asked = requests.of_person(store, principal)
-    received = exports.list_exports(store, principal)
+    traced = traces(store, principal)
     # Who asks, or whose data were given to somebody, is told so even if no record speaks of it.
-    events = keeping.history(store, principal, need=not (asked or received))
+    events = keeping.history(store, principal, need=not (asked or traced))
     purposes = list(dict.fromkeys(event.purpose for event in events))
     shared = shared_fields(store)
     states = keeping.states(store, principal, purposes, moment) if events else {}
@@ -117,7 +123,16 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             for event in events
         ],
         "states": {purpose: found.reason.word for purpose, found in states.items()},
-        "runs": _runs(store, principal),
+        "runs": [
+            {
+                "run": item.name,
+                "decision": item.what,
+                "at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+            }
+            for item in traced
+            if item.kind == RUN
+        ],
         "requests": [
             {
                 "id": item.id,
@@ -125,16 +140,25 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
                 "opened_at": show_time(item.opened_at),
                 "due_at": show_time(item.due_at),
                 "outcome": item.outcome,
+                "complaint_until": _shown(item.complaint_until),
             }
             for item in asked
         ],
         "exports": [
             {
+                "export": int(item.name),
                 "recipient": item.recipient,
                 "what": item.what,
-                "exported_at": show_time(item.exported_at),
+                "exported_at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+                "acknowledged_at": _shown(item.acknowledged_at),
             }
-            for item in received
+            for item in traced
+            if item.kind == EXPORT
+        ],
+        "incidents": [
+            {"known_at": show_time(item.known_at), "what": item.note}
+            for item in incidents.of_person(store, principal)
         ],
     }
 
@@ -150,6 +174,13 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
 
     def said(word: str) -> str:
         return TURKISH.get(word, word) if language == "tr" else word.replace("_", " ")
+
+    def since(trace: dict[str, Any]) -> str:
+        if trace["withdrawn_at"] is None:
+            return ""
+        known = trace.get("acknowledged_at")
+        told = "" if known is None else f", {words['acknowledged']} {known}"
+        return f" ({words['withdrawn']} {trace['withdrawn_at']}{told})"
 
     parts: list[tuple[str, list[str]]] = [
         (
@@ -169,19 +200,27 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
                 for e in report["events"]
             ],
         ),
-        ("runs", [f"{r['run']}: {_decision(r['decision'], said)}" for r in report["runs"]]),
+        (
+            "runs",
+            [f"{r['run']}: {_decision(r['decision'], said)}{since(r)}" for r in report["runs"]],
+        ),
         (
             "requests",
             [
                 f"{r['id']}: {said(r['kind'])}, {said(r['outcome'] or 'open')}"
-                f" ({words['due']}: {r['due_at']})"
+                f" ({words['due']}: {r['due_at']};"
+                f" {words['complaint']}: {r['complaint_until']})"
                 for r in report["requests"]
             ],
         ),
         (
             "exports",
-            [f"{e['exported_at']}  {e['recipient']}: {e['what']}" for e in report["exports"]],
+            [
+                f"{e['exported_at']}  {e['recipient']}: {e['what']}{since(e)}"
+                for e in report["exports"]
+            ],
         ),
+        ("incidents", [f"{i['known_at']}  {i['what']}" for i in report["incidents"]]),
     ]
     lines = [f"{words['title']} {report['pii_principal_id']}"]
     lines.append(f"{words['made']}: {report['made_at']}")
@@ -199,17 +238,5 @@ def _decision(decision: str, said: Callable[[str], str]) -> str:
     return f"{said(what)}: {said(reason)}{f' ({moment})' if at else ''}"
 
 
-def _runs(store: ConsentStore, principal: str) -> list[dict[str, str | None]]:
-    key = store.pseudonyms([principal])[0]
-    query = (
-        sa.select(LeafRow.run, LeafRow.decision, TreeRow.moment)
-        .join(Person, Person.no == LeafRow.person)
-        .join(TreeRow, TreeRow.run == LeafRow.run)
-        .where(Person.key == key)
-        .order_by(TreeRow.moment)
-    )
-    with store.reading() as connection:
-        return [
-            {"run": run, "decision": decision, "at": show_time(moment)}
-            for run, decision, moment in connection.execute(query)
-        ]
+def _shown(moment: int | None) -> str | None:
+    return None if moment is None else show_time(moment)

@@ -23,6 +23,8 @@ from kesit_client.errors import ConsentError
 from kesit_client.rights.models import DisposalRow, ExportPersonRow, ExportRow, RequestRow
 
 RECORD_YEARS: Final = 3
+IYS_YEARS: Final = 3
+"""For how long proof of approvals of messages is kept, unless consent.toml says otherwise."""
 EVERY_MONTHS: Final = 6
 """The by-law's longest time between two periodic disposals."""
 
@@ -39,13 +41,20 @@ class Disposal:
     keep_until: int
 
 
-def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> list[str]:
+def ended(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> list[str]:
     """Persons of whom nothing may be kept any longer.
 
     A person's records go together, once every ground has ended (by its validity, a withdrawal, a
     refusal) and the longest retention period of all of them has passed since. The period is the
-    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`. Whoever has an
-    open request stays. Of whom no record speaks, the latest request or export counts.
+    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`; a record of a
+    channel of messages is proof for `iys_years` at least. Whoever has an open request stays. Of
+    whom no record speaks, the latest request or export counts.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -72,14 +81,23 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     )
     own = pl.col("period").str.contains(r"^P[0-9]")
     period = pl.when(own).then("period").otherwise(pl.lit(f"P{retention_years}Y"))
-    events = events.with_columns(period=period, zero=pl.lit(0, dtype=pl.Int64))
+    proof = pl.when(pl.col("channel").is_not_null()).then(pl.lit(f"P{iys_years}Y"))
+    events = events.with_columns(period=period, proof=proof, zero=pl.lit(0, dtype=pl.Int64))
     over = events["over"].set(events["over"] >= FOREVER, None)
     kept = ends(over, events["zero"], events["period"]).fill_null(FOREVER)
-    last = events.with_columns(kept=kept).group_by("principal").agg(pl.col("kept").max())
+    until = ends(over, events["zero"], events["proof"]).fill_null(FOREVER)
+    events = events.with_columns(kept=kept, proof=until.set(events["proof"].is_null(), None))
+    last = events.group_by("principal").agg(pl.max_horizontal("kept", "proof").max().alias("kept"))
     return sorted([*last.filter(pl.col("kept") <= moment)["principal"], *silent])
 
 
-def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -> Disposal:
+def dispose(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> Disposal:
     """Remove what `ended` names, and note it; also if it names nobody: that is a proof, too.
 
     Raises:
@@ -90,7 +108,7 @@ def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -
     keep_until = _later(moment)
     with store.writing() as connection:
         # Who consents or asks for something meanwhile must wait for its turn, and stays.
-        people = ended(store, retention_years, moment)
+        people = ended(store, retention_years, moment, iys_years=iys_years)
         removed = sum(store.erase_within(connection, person, moment) for person in people)
         values = {
             "disposed_at": moment,
@@ -154,6 +172,7 @@ def _events(connection: Connection) -> pl.DataFrame:
             row.time,
             row.valid_until,
             row.terms,
+            row.iys_channel,
         )
         .join(Person, Person.no == row.person)
         .where(
@@ -170,6 +189,7 @@ def _events(connection: Connection) -> pl.DataFrame:
         "time": pl.Int64,
         "valid_until": pl.Int64,
         "terms": pl.String,
+        "channel": pl.String,
     }
     return fetch(connection, query, schema)
 

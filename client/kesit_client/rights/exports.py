@@ -17,7 +17,7 @@ from kesit_client.consent.models import Person
 from kesit_client.consent.reading import not_utf8
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError
-from kesit_client.rights.models import ExportPersonRow, ExportRow, NoticeRow
+from kesit_client.rights.models import ExportPersonRow, ExportRow, MarkRow, NoticeRow
 
 SEPARATORS: Final = (";", ",", "\t")
 ONE_A_LINE: Final = "Give a UTF-8 text file of the ids alone, one a line, without a heading."
@@ -29,6 +29,9 @@ class Export:
 
     Attributes:
         exported_at: µs. persons: how many it was about.
+        purpose, channel: what for, and by which way of messages, if it was noted.
+        withdrew: how many withdrew since; untold: of how many of them the recipient has not said
+            that it knows.
         unknown: of whom nothing had been recorded before; known when it is recorded.
     """
 
@@ -37,6 +40,10 @@ class Export:
     what: str
     exported_at: int
     persons: int
+    purpose: str | None = None
+    channel: str | None = None
+    withdrew: int = 0
+    untold: int = 0
     unknown: int = 0
 
 
@@ -78,9 +85,20 @@ def read_ids(path: Path) -> list[str]:
 
 
 def record_export(
-    store: ConsentStore, recipient: str, what: str, ids: Sequence[str], now: int | None = None
+    store: ConsentStore,
+    recipient: str,
+    what: str,
+    ids: Sequence[str],
+    now: int | None = None,
+    *,
+    purpose: str | None = None,
+    channel: str | None = None,
 ) -> Export:
-    """Note that a recipient got data of these persons.
+    """Note that a recipient got data of these persons; `permitted` says who may be in it.
+
+    Args:
+        purpose: only withdrawals for it mark the export; None for all.
+        channel: of IYS, if it is a list for messages.
 
     Raises:
         ConsentError: no recipient, or nobody.
@@ -92,25 +110,46 @@ def record_export(
         )
     moment, people = now_us() if now is None else now, list(dict.fromkeys(ids))
     with store.writing() as connection:
-        values = {"recipient": recipient.strip(), "what": what, "exported_at": moment}
+        values = {
+            "recipient": recipient.strip(),
+            "what": what,
+            "exported_at": moment,
+            "purpose": purpose,
+            "iys_channel": None if channel is None else channel.lower(),
+        }
         made = connection.execute(sa.insert(ExportRow).values(**values)).inserted_primary_key
         assert made is not None
         number = int(made[0])
         keys = pl.Series("key", store.pseudonyms(people), dtype=pl.Binary)
         known = store.numbers(connection, keys)["key"].is_in(keys.to_list()).sum()
-        rows = [{"export": number, "person": store.person(connection, each)} for each in people]
-        connection.execute(sa.insert(ExportPersonRow), rows)
-    return Export(number, recipient.strip(), what, moment, len(people), len(people) - int(known))
+        numbers = store.people(connection, people)
+        rows = pl.DataFrame({"person": numbers}, schema={"person": pl.Int64})
+        store.add(connection, ExportPersonRow, rows.with_columns(export=pl.lit(number)))
+    return Export(
+        number,
+        recipient.strip(),
+        what,
+        moment,
+        len(people),
+        purpose,
+        channel,
+        unknown=len(people) - int(known),
+    )
 
 
 def list_exports(store: ConsentStore, principal: str | None = None) -> list[Export]:
     """All exports, or those that held one person's data, oldest first."""
+    marked = sa.select(sa.func.count()).where(MarkRow.export == ExportRow.id)
     query = sa.select(
         ExportRow.id,
         ExportRow.recipient,
         ExportRow.what,
         ExportRow.exported_at,
         sa.select(sa.func.count()).where(ExportPersonRow.export == ExportRow.id).scalar_subquery(),
+        ExportRow.purpose,
+        ExportRow.iys_channel,
+        marked.scalar_subquery(),
+        marked.where(MarkRow.acknowledged_at.is_(None)).scalar_subquery(),
     ).order_by(ExportRow.id)
     with store.reading() as connection:
         if principal is not None:

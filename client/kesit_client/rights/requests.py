@@ -28,8 +28,17 @@ from kesit_client.errors import ConsentError
 from kesit_client.home import POLICY
 from kesit_client.policy import Policy
 from kesit_client.rights import exports
-from kesit_client.rights.clocks import ERASURE, KINDS, OBJECTION, OF_PERSONS, RECTIFICATION, due
-from kesit_client.rights.models import RequestRow
+from kesit_client.rights.clocks import (
+    BREACH,
+    ERASURE,
+    KINDS,
+    OBJECTION,
+    OF_PERSONS,
+    RECTIFICATION,
+    complaint_until,
+    due,
+)
+from kesit_client.rights.models import IncidentPersonRow, IncidentRow, RequestRow
 
 DONE = "done"
 REJECTED = "rejected"
@@ -39,7 +48,8 @@ REJECTED = "rejected"
 class Request:
     """A request or an incident. Times are µs; `principal` is None for an incident, or once erased.
 
-    `outcome`: `DONE`, `REJECTED`, or None while it is open.
+    `outcome`: `DONE`, `REJECTED`, or None while it is open. `board_at`: of a breach, when the Board
+    was told.
     """
 
     id: int
@@ -50,10 +60,19 @@ class Request:
     due_at: int
     closed_at: int | None
     outcome: str | None
+    board_at: int | None = None
+
+    @property
+    def complaint_until(self) -> int | None:
+        """Until when a person may complain to the Board (µs); None for an incident."""
+        if self.kind not in OF_PERSONS:
+            return None
+        return complaint_until(self.opened_at, self.closed_at)
 
     def late(self, now: int) -> bool:
         """Whether its deadline passed unanswered, or it was answered after it."""
-        return (now if self.closed_at is None else self.closed_at) > self.due_at
+        answered = self.closed_at if self.board_at is None else self.board_at
+        return (now if answered is None else answered) > self.due_at
 
 
 def require_purposes(store: ConsentStore, home: Path, purposes: Iterable[str]) -> None:
@@ -120,7 +139,7 @@ def open_request(
             # A person who asks is known from then on, even if no record spoke of it before.
             what = wanted if kind == OBJECTION else ()
             mark = [_objection(principal, purpose, moment, EventType.OBJECTED) for purpose in what]
-            person = store.person(connection, principal)
+            [person] = store.people(connection, [principal])
             store.append(connection, frames.frame_of(mark), {"": "{}"}, moment)
         values = {
             "kind": kind,
@@ -131,6 +150,8 @@ def open_request(
         }
         made = connection.execute(sa.insert(RequestRow).values(**values)).inserted_primary_key
         assert made is not None
+        if kind == BREACH:
+            connection.execute(sa.insert(IncidentRow).values(request=int(made[0])))
         return _request(connection, int(made[0]))
 
 
@@ -140,7 +161,8 @@ def close_request(
     """Close a request with its outcome. What it asks for is done with it.
 
     Raises:
-        ConsentError: no such request, closed already, or an unknown outcome.
+        ConsentError: no such request, closed already, an unknown outcome, a breach of which the
+            Board or the persons were not told, or an objection without a note of who reviewed it.
         ConsentStoreError: the store refuses; nothing was done.
     """
     moment = now_us() if now is None else now
@@ -152,6 +174,13 @@ def close_request(
         request = _request(connection, number)
         if request.closed_at is not None:
             raise ConsentError(f"The request {number} is closed already.", remedy="Open a new one.")
+        if request.kind == OBJECTION and not note.strip():
+            raise ConsentError(
+                "An objection ends when a human being has looked at it, and it is not said who.",
+                remedy='Give --note "who looked at it, and what was found".',
+            )
+        if request.kind == BREACH and outcome == DONE:
+            _require_told(connection, request)
         values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
         if note:
             values["note"] = f"{request.note}; {note}" if request.note else note
@@ -199,30 +228,45 @@ def open_objections(store: ConsentStore) -> frozenset[str]:
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
+    with store.reading() as connection:
+        return frozenset(open_since(connection)["principal"])
+
+
+def open_since(connection: Connection) -> pl.DataFrame:
+    """`person`, `principal` and `since` (µs) of everybody whose objection is open.
+
+    Records of other systems open one, too; none of theirs closes a request that is open here.
+    """
+    row = EventRow
     query = (
-        sa.select(Person.principal, EventRow.purpose, EventRow.type, sa.func.max(EventRow.time))
-        .join(Person, Person.no == EventRow.person)
+        sa.select(row.person, Person.principal, row.purpose, row.type, row.time)
+        .join(Person, Person.no == row.person)
         .where(
-            EventRow.type.in_([EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]),
+            row.type.in_([EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]),
             Person.principal.is_not(None),
         )
-        .group_by(Person.principal, EventRow.purpose, EventRow.type)
     )
-    schema = {"id": pl.String, "purpose": pl.String, "type": pl.Int64, "time": pl.Int64}
-    with store.reading() as connection:
-        found = fetch(connection, query, schema)
-        waiting = objecting(connection)
-    opened = found.filter(pl.col("type") == EventType.OBJECTED.value)
-    closed = found.filter(pl.col("type") == EventType.OBJECTION_CLOSED.value)
-    both = opened.join(closed, on=["id", "purpose"], how="left", suffix="_closed")
-    still = pl.col("time_closed").is_null() | (pl.col("time_closed") <= pl.col("time"))
-    return frozenset(both.filter(still)["id"]) | waiting
+    names = {"person": pl.Int64, "principal": pl.String}
+    kinds = {"purpose": pl.String, "type": pl.Int64, "since": pl.Int64}
+    found = fetch(connection, query, {**names, **kinds})
+    asked = fetch(connection, _open_requests(), {**names, "since": pl.Int64})
+    opens = pl.col("type") == EventType.OBJECTED.value
+    closed = found.filter(~opens).group_by("person", "purpose").agg(end=pl.col("since").max())
+    both = found.filter(opens).join(closed, on=["person", "purpose"], how="left")
+    still = both.filter(pl.col("end").is_null() | (pl.col("end") <= pl.col("since")))
+    every = pl.concat([still.select(asked.columns), asked])
+    return every.group_by("person", "principal").agg(pl.col("since").min())
 
 
 def objecting(connection: Connection) -> frozenset[str]:
     """Persons with an open request that objects to automated decisions."""
-    query = (
-        sa.select(Person.principal)
+    names = {"person": pl.Int64, "principal": pl.String, "since": pl.Int64}
+    return frozenset(fetch(connection, _open_requests(), names)["principal"])
+
+
+def _open_requests() -> Any:
+    return (
+        sa.select(Person.no, Person.principal, RequestRow.opened_at)
         .join(RequestRow, RequestRow.person == Person.no)
         .where(
             RequestRow.kind == OBJECTION,
@@ -230,7 +274,6 @@ def objecting(connection: Connection) -> frozenset[str]:
             Person.principal.is_not(None),
         )
     )
-    return frozenset(connection.scalars(query))
 
 
 def _act(
@@ -255,6 +298,27 @@ def _act(
         store.erase_within(connection, principal, moment)
 
 
+def _require_told(connection: Connection, breach: Request) -> None:
+    """A breach is done with when the Board knows, and then the persons."""
+    found = connection.execute(
+        sa.select(
+            IncidentRow.persons_at,
+            IncidentRow.looked_at,
+            sa.select(sa.func.count())
+            .where(IncidentPersonRow.request == IncidentRow.request)
+            .scalar_subquery(),
+        ).where(IncidentRow.request == breach.id)
+    ).one()
+    nobody = found.looked_at is not None and not found[2]
+    whom, verb = ("the Board", "was") if breach.board_at is None else ("the persons", "were")
+    if breach.board_at is None or (found.persons_at is None and not nobody):
+        raise ConsentError(
+            f"The breach {breach.id} cannot be closed as done: {whom} {verb} not told.",
+            remedy=f"`kesit client rights told {breach.id} --whom board` (or persons) once it is"
+            " done; --outcome rejected if it was no breach.",
+        )
+
+
 def _objected(store: ConsentStore, connection: Connection, principal: str) -> list[str]:
     events = store.events(principal, connection)
     return events.filter(pl.col("type") == EventType.OBJECTED.value)["purpose"].unique().to_list()
@@ -276,7 +340,14 @@ def _query() -> Any:
         row.due_at,
         row.closed_at,
         row.outcome,
-    ).outerjoin(Person, Person.no == row.person)
+        IncidentRow.board_at,
+    ).select_from(
+        sa.outerjoin(
+            sa.outerjoin(row, Person, Person.no == row.person),
+            IncidentRow,
+            IncidentRow.request == row.id,
+        )
+    )
 
 
 def _request(connection: Connection, number: int) -> Request:

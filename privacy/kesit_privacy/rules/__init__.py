@@ -27,6 +27,7 @@ from kesit_privacy.rules.records import (
     Records,
     load_records,
 )
+from kesit_privacy.rules.release import attested_release
 from kesit_privacy.rules.verdicts import LANGUAGES, Language, Verdict, Words
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RulesError",
     "Verdict",
     "Words",
+    "attested_release",
     "evaluate",
     "judge",
     "load_pack",

@@ -2,6 +2,8 @@
 
     recipients = []                      # known: there are none
     incidents = []
+    rows_updated = 2026-03-01            # optional: when the rows were brought up to date
+    rows_since = 2025-09-01              # optional: when the oldest were taken in
 
     [[attestations]]
     kind = "impact-assessment"           # which duty it is for
@@ -80,29 +82,48 @@ class Place:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipient:
-    """Someone else who is given personal data, and on which ground."""
+    """Someone else who is given personal data, and on which ground; "none": it is known of none."""
 
     name: Name
-    ground: LegalBasis | None = None
+    ground: LegalBasis | Literal["none"] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Incident:
-    """A breach of personal data: when it became known, and when the authority was told."""
+    """A breach of personal data: when it became known, and when the authority was told.
+
+    `persons`: how many it concerns; `told_at`: when they were told.
+    """
 
     name: Name
     known_at: AwareDatetime
     notified_at: AwareDatetime | None = None
+    persons: Annotated[int, Field(ge=0)] | None = None
+    told_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Records:
-    """Everything in the file; None is unknown."""
+    """Everything in the file; None is unknown.
+
+    `rows_updated`: when the source's rows were last brought up to date; `rows_since`: when the
+    oldest of them were taken in.
+    """
 
     attestations: tuple[Attestation, ...] = ()
     places: tuple[Place, ...] | None = None
     recipients: tuple[Recipient, ...] | None = None
     incidents: tuple[Incident, ...] | None = None
+    rows_updated: datetime.date | None = None
+    rows_since: datetime.date | None = None
+
+    def rows_days(self, today: datetime.date) -> tuple[int | None, int | None]:
+        """Days since `rows_updated` and `rows_since`; of a day that is yet to come, unknown."""
+        return _days(self.rows_updated, today), _days(self.rows_since, today)
+
+
+def _days(day: datetime.date | None, today: datetime.date) -> int | None:
+    return None if day is None or day > today else (today - day).days
 
 
 REMEDY = (
