@@ -173,7 +173,7 @@ def _cell(value: object) -> str:
 
 def number_of_segments(study: Study) -> str:
     """k as the study has it: fixed, or a range to choose from."""
-    smallest, k = study.segmentation.smallest_k, study.segmentation.k
+    smallest, k = study.segmenting.smallest_k, study.segmenting.k
     return f"k = {k}" if smallest is None else f"k = {smallest} .. {k} (chosen on the synopsis)"
 
 

@@ -17,10 +17,11 @@ import polars as pl
 from kesit_client.errors import Problem
 from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, Numeric
 from kesit_privacy.study import Study
+from kesit_privacy.target import columns, parts
 
 
 def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
-    """Codes of the customers, shape (customers, features of the study), C order.
+    """Codes of the customers, shape (customers, `target.columns`), C order.
 
     See `encode_with_ids`.
     """
@@ -40,9 +41,11 @@ def encode_with_ids(
         .filter(pl.col(id_column).is_not_null())
         .unique(subset=[id_column], keep="first", maintain_order=True)
     )
-    codes = np.empty((len(customers), len(study.features)), dtype=np.int16)
+    codes = np.empty((len(customers), columns(study)), dtype=np.int16)
     for index, feature in enumerate(study.features):
         codes[:, index] = _encode_column(feature, customers[feature.name])
+    if study.classification is not None:
+        codes[:, -1] = parts(study, written_ids(customers[id_column]))
     return codes, customers[id_column]
 
 

@@ -79,6 +79,28 @@ class Segmentation:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Classification:
+    """A classifier of the study's target: which estimator, of which features (all if empty).
+
+    Attributes:
+        estimator: `additive` (a scorecard of shapes), `logistic`, `neural`, or `auto`: chosen from
+            the declared size of the federation before anything is asked.
+        positive: of two levels of the target, the one whose chance is told; the last if None.
+        holdout: share of customers that no training sum counts, told apart by a keyed hash of
+            their ids; the evaluation counts them alone.
+        split: another number holds out other customers.
+        bins: cells of a numeric feature's shape.
+    """
+
+    estimator: Literal["auto", "additive", "logistic", "neural"] = "auto"
+    features: tuple[Name, ...] = ()
+    positive: Name | None = None
+    holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    bins: Annotated[int, Field(ge=2, le=256)] = 32
+
+
+@dataclass(frozen=True, config=STRICT)
 class Thresholds:
     """What a released segment must at least hold."""
 
@@ -110,7 +132,8 @@ class Study:
     delta: Annotated[float, Field(gt=0, lt=0.1)]
     declared_customers: Annotated[int, Field(ge=1, le=10**10)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=2000)]
-    segmentation: Segmentation
+    segmentation: Segmentation | None = None
+    classification: Classification | None = None
     max_clients_per_customer: Annotated[int, Field(ge=1, le=1000)] = 1
     roster: RosterRules = RosterRules()
     thresholds: Thresholds = Thresholds()
@@ -118,6 +141,15 @@ class Study:
     target: Name | None = None
     plan: tuple[PlanStep, ...] = ()
     processing: Processing | None = None
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Study:
+        if (self.segmentation is None) == (self.classification is None):
+            raise ValueError(
+                "a study has one task: a [segmentation] table, or a [classification] table with a"
+                " target"
+            )
+        return self
 
     @field_validator("features")
     @classmethod
@@ -138,6 +170,24 @@ class Study:
             total = float(sum(step.exact_share for step in plan))
             raise ValueError(f"the shares add up to {total:g}; they must add up to exactly 1")
         return plan
+
+    @property
+    def segmenting(self) -> Segmentation:
+        """What a segmentation study wants; there is no such thing in a classifier's."""
+        assert self.segmentation is not None
+        return self.segmentation
+
+    @property
+    def classifying(self) -> Classification:
+        """What a classifier's study wants; there is no such thing in a segmentation's."""
+        assert self.classification is not None
+        return self.classification
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the features that the task was given; empty for all that may be used."""
+        task = self.segmentation or self.classification
+        return task.features if task else ()
 
     @cached_property
     def canonical(self) -> bytes:
@@ -163,11 +213,15 @@ class Study:
         return int(self.mu2_units * step.exact_share)
 
 
+_TASKS = ("segmentation", "classification")
+
+
 def _said(plain: dict[str, Any]) -> dict[str, Any]:
-    """The study without the tags and the statements on processing that nobody gave.
+    """The study without the tags, tables and statements on processing that nobody gave.
 
     They came after the first studies: one that does not use them keeps the hash that it had.
     """
+    plain = {name: value for name, value in plain.items() if name not in _TASKS or value}
     plain["features"] = [
         {name: value for name, value in feature.items() if name != "tags" or value}
         for feature in plain["features"]

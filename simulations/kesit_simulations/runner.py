@@ -220,13 +220,13 @@ def check_distinct(study: Study, codes: CodeArray, distinct: int | None = None) 
     """
     if distinct is None:
         distinct = count_distinct(study, codes)
-    if distinct < study.segmentation.k:
+    if distinct < study.segmenting.k:
         raise DataError(
             [
                 Problem(
                     "segmentation.k",
                     f"the data hold {distinct} distinct customers, fewer than"
-                    f" k = {study.segmentation.k}.",
+                    f" k = {study.segmenting.k}.",
                     "Choose a smaller k, or finer features.",
                 )
             ]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kesit_privacy import canonical
+from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import GRID
@@ -18,7 +19,6 @@ from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
 from kesit_privacy.queries import CATALOGUE, ClusterSums, bind, evaluation
 from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.queries.clusters import EXACT, MAX_CENTRES
-from kesit_privacy.queries.histograms import MAX_BINS
 from kit import small_study
 from query_cases import STUDIES, drawn
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
@@ -28,7 +29,6 @@ from kesit_privacy.queries import (
     evaluation,
 )
 from kesit_privacy.queries.base import CHUNK_NUMBERS
-from kesit_privacy.queries.histograms import MAX_BINS
 from kesit_privacy.study import Study
 from kit import small_study
 from query_cases import COARSEST_EVALUATION, STUDIES, draw_codes, drawn, one

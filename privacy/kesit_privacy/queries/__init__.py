@@ -7,17 +7,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from kesit_privacy.queries.base import Query, refuse
+from kesit_privacy.parameters import refuse
+from kesit_privacy.queries.base import Query
 from kesit_privacy.queries.clusters import ClusterSums
 from kesit_privacy.queries.evaluation import Evaluation
 from kesit_privacy.queries.histograms import Grid, Marginals
+from kesit_privacy.queries.labels import LabelHistograms
+from kesit_privacy.queries.moments import ScoreMoments
+from kesit_privacy.queries.residuals import ResidualSums
 from kesit_privacy.study import Study
 
 CATALOGUE: dict[tuple[str, int], type[Query]] = {
-    (query.name, query.version): query for query in (Marginals, Grid, ClusterSums, Evaluation)
+    (query.name, query.version): query
+    for query in (
+        *(Marginals, Grid, ClusterSums, Evaluation),
+        *(LabelHistograms, ScoreMoments, ResidualSums),
+    )
 }
 
-__all__ = ["CATALOGUE", "ClusterSums", "Evaluation", "Grid", "Marginals", "Query", "bind"]
+__all__ = [
+    "CATALOGUE",
+    "ClusterSums",
+    "Evaluation",
+    "Grid",
+    "LabelHistograms",
+    "Marginals",
+    "Query",
+    "ResidualSums",
+    "ScoreMoments",
+    "bind",
+]
 
 
 def bind(study: Study, name: str, version: int, params: dict[str, Any], scale_bits: int) -> Query:

@@ -1,0 +1,127 @@
+"""Default plans of classifiers: which sums each estimator makes, and their shares of the budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal
+
+from kesit_privacy import accounting
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import BudgetError, StudyError
+from kesit_privacy.features import Categorical
+from kesit_privacy.study import LARGEST_EPSILON, Classification, PlanStep, Study
+from kesit_privacy.target import MAX_CLASSES
+
+LABELS = PlanStep("labels", "label-histograms", 0.28)
+MOMENTS = PlanStep("moments", "score-moments", 0.09)
+EVALUATION = PlanStep("evaluation", "score-evaluation", 0.08)
+ADDITIVE_PLAN = (
+    LABELS,
+    MOMENTS,
+    PlanStep("residuals-1", "residual-sums", 0.275),
+    PlanStep("residuals-2", "residual-sums", 0.275),
+    EVALUATION,
+)
+PLANS = {"additive": ADDITIVE_PLAN}
+
+SMALLEST_SNR = 10.0
+"""Below it a classifier guesses: the study is refused."""
+
+
+def settled(study: Study) -> Study:
+    """The study with `auto` replaced by the estimator that its size calls for."""
+    task = study.classifying
+    if task.estimator != "auto":
+        return study
+    return replace(study, classification=replace(task, estimator=_estimator(study)))
+
+
+def default_plan(study: Study) -> tuple[PlanStep, ...]:
+    """The sums of this study's estimator. Their shares add up to 1."""
+    return PLANS[study.classifying.estimator]
+
+
+def rounds(study: Study) -> tuple[str, ...]:
+    """Names of the plan's sums of residuals, in order."""
+    return tuple(step.step for step in study.plan if step.query == "residual-sums")
+
+
+def _estimator(study: Study) -> Literal["additive", "logistic"]:
+    return "additive"
+
+
+def check_target(study: Study) -> None:
+    """Refuse a target from which no classifier can learn.
+
+    Raises:
+        StudyError: none, no list of levels, too many of them, or a `positive` that is none.
+    """
+    target = next((f for f in study.features if f.name == study.target), None)
+    levels = [f.name for f in study.features if isinstance(f, Categorical)]
+    if target is None or not isinstance(target, Categorical):
+        raise StudyError(
+            "target",
+            "a classifier needs a categorical feature of the study to predict.",
+            remedy=f"Name one of: {', '.join(levels) or '(add one with its levels)'}.",
+        )
+    if len(target.levels) > MAX_CLASSES:
+        raise StudyError(
+            "target",
+            f"{target.name} has {len(target.levels)} levels, more than {MAX_CLASSES}.",
+            remedy="Merge rare levels in the source.",
+        )
+    if study.target in (*study.chosen, *study.protected):
+        raise StudyError(
+            "target",
+            f"{study.target} would predict itself, or is protected.",
+            remedy="Leave it out of classification.features and of protected.",
+        )
+    positive = study.classifying.positive
+    if positive is not None and (len(target.levels) != 2 or positive not in target.levels):
+        raise StudyError(
+            "classification.positive",
+            f"{positive!r} is not one of the two levels of {target.name}.",
+            remedy=f"Choose one of: {', '.join(target.levels)}; leave it out for more than two.",
+        )
+
+
+def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
+    """n / (σ1·√d·√C): training customers over the noise of the whole budget on one cell's count.
+
+    C = 1 for two classes, else their number: each class is a question of its own.
+    """
+    units = study.mu2_units if mu2_units is None else mu2_units
+    rules = study.roster
+    federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
+    unit_noise = study.max_clients_per_customer * federated
+    target = next(f for f in study.features if f.name == study.target)
+    assert isinstance(target, Categorical)
+    questions = 1 if len(target.levels) == 2 else len(target.levels)
+    spread = math.sqrt(len(Embedding.of(study).features) * questions)
+    counted = study.declared_customers * (1 - study.classifying.holdout)
+    return counted * accounting.mu(units) / (unit_noise * spread)
+
+
+def check_budget(study: Study) -> None:
+    """Refuse a study whose budget cannot tell classes apart, and say what would do.
+
+    Raises:
+        BudgetError: signal-to-noise below `SMALLEST_SNR`.
+    """
+    snr = signal_to_noise(study)
+    if snr >= SMALLEST_SNR:
+        return
+    at_mu_1 = signal_to_noise(study, accounting.UNITS_PER_MU2)
+    units = math.ceil(accounting.UNITS_PER_MU2 * (SMALLEST_SNR / at_mu_1) ** 2)
+    epsilon = math.ceil(accounting.epsilon(units, study.delta) * (1 + 1e-8) * 100) / 100
+    advice = f"Agree on epsilon >= {epsilon:g}, or on" if epsilon <= LARGEST_EPSILON else "Agree on"
+    raise BudgetError(
+        f"epsilon = {study.epsilon:g} is too small to learn {study.target} from about"
+        f" {study.declared_customers:,} customers with {len(Embedding.of(study).features)} features"
+        f" (signal-to-noise {snr:.2g}, needed {SMALLEST_SNR:g}).",
+        remedy=f"{advice} fewer features, or bring more customers together.",
+    )
+
+
+__all__ = ["ADDITIVE_PLAN", "EVALUATION", "Classification", "check_budget", "check_target"]
