@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kesit_server.cards import Card
     from kesit_server.portrait import Portrait
     from kesit_server.segmentation import Segmentation
-    from kesit_simulations.evaluation import Evaluation
 
 WIDTH = 100
 """Characters a line where no terminal says otherwise."""
@@ -171,6 +170,13 @@ def _cell(value: object) -> str:
     return number(float(str(value)))
 
 
+def task(study: Study) -> str:
+    """What the study is after, in a few words."""
+    if study.classification is not None:
+        return f"{study.classification.estimator} model of {study.target}"
+    return number_of_segments(study)
+
+
 def number_of_segments(study: Study) -> str:
     """k as the study has it: fixed, or a range to choose from."""
     smallest, k = study.segmenting.smallest_k, study.segmenting.k
@@ -202,21 +208,3 @@ def privacy_text(statement: dict[str, Any]) -> str:
             f" {statement['members']} members.",
         ]
     )
-
-
-def quality_text(evaluation: Evaluation) -> str:
-    """The researcher's evaluation in a few sentences."""
-    seen = f"; fitted on a sample of {evaluation.fitted_rows:,}" if evaluation.sampled else ""
-    ratio = " beside" if evaluation.ratio is None else f" {evaluation.ratio:.3f} times"
-    lines = [
-        evaluation.note,
-        f"Inertia {evaluation.inertia:,.1f},{ratio} that of scikit-learn's KMeans without privacy"
-        f" ({evaluation.inertia_pooled:,.1f}{seen}).",
-    ]
-    if evaluation.adjusted_rand is not None:
-        lines.append(
-            "Agreement with the data set's labels (adjusted Rand index; 1 is perfect, 0 is"
-            f" chance): {evaluation.adjusted_rand:.2f}; KMeans without privacy"
-            f" {evaluation.adjusted_rand_pooled:.2f}."
-        )
-    return "\n".join(lines)

@@ -183,9 +183,9 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Hash", study.hash),
             ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
             (
-                "Segments",
-                f"{show.number_of_segments(study)}, made of {used} of {len(study.features)}"
-                f" features; protected: {', '.join(study.protected) or 'none'}",
+                "Segments" if study.classification is None else "Model",
+                f"{show.task(study)}, made of {used} of {len(study.features)} features;"
+                f" protected: {', '.join(study.protected) or 'none'}",
             ),
             ("Customers", f"about {study.declared_customers:,}, {people}"),
             (
@@ -199,8 +199,8 @@ def _print_study(screen: Console, study: Study) -> None:
             ),
             (
                 "Signal",
-                f"{recipes.signal_to_noise(study):.3g} times the noise (refused below"
-                f" {recipes.SMALLEST_SNR:g})",
+                f"{recipes.signal(study)[0]:.3g} times the noise (refused below"
+                f" {recipes.signal(study)[1]:g})",
             ),
         ],
     )
@@ -221,7 +221,8 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster sums
     and the evaluation, whose counts have the share s of the sensitivity); the opened noise is
     √(n/(n-c)) times the one that is charged. Infinite if the step's share of the budget rounds to
-    nothing.
+    nothing. In label histograms it is that of the feature with the most weight; other sums of a
+    classifier count no customers, and their noise is on a residual of 1.
     """
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
@@ -233,6 +234,10 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
         return math.inf
     federated = math.sqrt(members / (members - study.roster.max_colluders))
     sigma = study.max_clients_per_customer * federated / mu
+    if step.query == "label-histograms":
+        from kesit_server.classification.labels import labels_query
+
+        return sigma / float(labels_query(study).amplitudes.max())
     if step.query == "marginals":
         return sigma * math.sqrt(len(Embedding.of(study).features))
     percent = {"grid": 100, "evaluation": SIZE}.get(step.query, segmentation.COUNT_SHARE)

@@ -135,6 +135,13 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     return study.declared_customers * accounting.mu(units) / (unit_noise * spread)
 
 
+def signal(study: Study) -> tuple[float, float]:
+    """The study's signal-to-noise ratio, and the one below which it is refused."""
+    if study.classification is not None:
+        return classifier_recipes.signal_to_noise(study), classifier_recipes.SMALLEST_SNR
+    return signal_to_noise(study), SMALLEST_SNR
+
+
 def check_budget(study: Study) -> None:
     """Refuse a study whose budget cannot find its segments, and say what would do.
 

@@ -1,5 +1,5 @@
-"""The result folder: segments, statement, study, the server's signed spending log; whole or not at
-all."""
+"""The result folder: segments or a model, statement, study, the server's signed spending log; whole
+or not at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
 SEGMENTS = "segments.json"
+MODEL = "model.json"
 PRIVACY = "privacy.json"
 STATEMENT = "privacy.md"
 SPENDING = "spending-log.json"

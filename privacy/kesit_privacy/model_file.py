@@ -1,0 +1,105 @@
+"""A model file: a released classifier read back, with all that scoring a customer needs.
+
+Anyone may have written the file, so every number is checked as a query's parameters are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import CodeArray, Feature, FloatArray
+from kesit_privacy.models import Model, read_model
+from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
+
+FORMAT = 1
+"""Of model.json; it changes when a program that reads an older one must change."""
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A classifier for customers who are coded by `features`.
+
+    Attributes:
+        purpose: of the study, for which alone it may be used.
+        classes: names; of two, the second is the one whose chance is told.
+        usual: for each feature (logits,) mean points of the customers whom training counted.
+    """
+
+    purpose: str
+    target: str
+    classes: tuple[str, ...]
+    features: tuple[Feature, ...]
+    model: Model
+    usual: FloatArray
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
+        """From a parsed model.json.
+
+        Raises:
+            KeyError, TypeError, ValueError, ProtocolError: it is none.
+        """
+        if plain["kesit_model"] != FORMAT:
+            raise ValueError(f"its format is {plain['kesit_model']!r}, not {FORMAT}")
+        features = TypeAdapter(tuple[Feature, ...]).validate_python(_tupled(plain["features"]))
+        classes = TypeAdapter(tuple[str, ...]).validate_python(plain["classes"])
+        if len(classes) < 2:
+            raise ValueError("there are fewer than two classes")
+        space = Embedding(features, tuple(range(len(features))))
+        logits = 1 if len(classes) == 2 else len(classes)
+        model = read_model(space, logits, plain["model"])
+        usual = _usual(model, plain["cell_customers"])
+        text = TypeAdapter(str)
+        return cls(
+            text.validate_python(plain["purpose"], strict=True),
+            text.validate_python(plain["target"], strict=True),
+            classes,
+            features,
+            model,
+            usual,
+        )
+
+    def chances(self, codes: CodeArray) -> FloatArray:
+        """Chance of each class, shape (n, classes), for codes in the order of `features`."""
+        found: FloatArray = self.model.chances(codes) / CHANCE
+        return found
+
+    def reasons(self, codes: CodeArray) -> FloatArray:
+        """What each feature adds beyond what is usual, in logits: (n, features, logits).
+
+        A reason is exact: an additive model's points are the sum of these, the usual points and the
+        intercept.
+        """
+        found = [
+            part.points(feature, codes[:, place]) / LOGIT - usual
+            for place, (feature, part, usual) in enumerate(
+                zip(self.features, self.model.parts, self.usual, strict=True)
+            )
+        ]
+        return np.stack(found, axis=1)
+
+
+def _usual(model: Model, customers: Any) -> FloatArray:
+    """Mean points of each feature over its cells' customers, in logits."""
+    found = []
+    for part, given in zip(model.parts, customers, strict=True):
+        weights = np.maximum(np.array(given, dtype=np.float64), 0)
+        if not isinstance(part, Cells) or len(weights) != len(part.values):
+            raise ValueError("cell_customers are not those of the model")
+        total = max(float(weights.sum()), 1e-9)
+        found.append(weights @ part.array / total / LOGIT)
+    return np.array(found)
+
+
+def _tupled(features: Any) -> Any:
+    """JSON's lists as the tuples that features hold."""
+    return [
+        {name: tuple(v) if isinstance(v, list) else v for name, v in feature.items()}
+        for feature in features
+    ]
