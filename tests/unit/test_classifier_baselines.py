@@ -39,6 +39,16 @@ FEATURES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def short_grids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two settings instead of eight: sixteen more fits a fit would test patience only."""
+    for module in (ebm, ibm, sgd):
+        monkeypatch.setattr(module, "GRID", module.GRID[1:3])
+
+
+WHOLE_GRIDS = (ebm.GRID, ibm.GRID, sgd.GRID)
+
+
 def split(rows: int, clients: int) -> tuple[IntArray, ...]:
     """Rows dealt out in turn."""
     return tuple(np.arange(start, rows, clients) for start in range(clients))
@@ -348,7 +358,7 @@ def test_default_settings_are_the_librarys() -> None:
         assert given[name].default == value
 
 
-@pytest.mark.parametrize("grid", [ebm.GRID, ibm.GRID, sgd.GRID])
+@pytest.mark.parametrize("grid", WHOLE_GRIDS)
 def test_every_grid_is_of_one_size(grid: tuple[object, ...]) -> None:
     assert len(set(grid)) == tuning.SETTINGS
 
