@@ -34,6 +34,7 @@ from kesit_simulations.runner import Table as CustomerTable
 SETS = ("adult-income", "bank-subscription", "telco-churn")
 ESTIMATORS = ("additive",)
 CLIENTS = 5
+DELTA = 1e-5
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Task:
     def at(self, estimator: str, epsilon: float, seed: int) -> tuple[Study, Customers]:
         """The study at this ε, holding out what the seed says, among clients that it divides."""
         task = {**self.tables["classification"], "estimator": estimator, "split": seed}
-        study = study_from_tables({**self.tables, "epsilon": epsilon, "classification": task})
+        changes = {"epsilon": epsilon, "delta": DELTA, "classification": task}
+        study = study_from_tables({**self.tables, **changes})
         plan = SimulationPlan(data=study.name, clients=CLIENTS, seed=seed)
         codes = encode(self.frame, study, self.id_column)
         return study, divide_table(study, plan, CustomerTable(self.frame, codes))
