@@ -3,8 +3,8 @@
 How much noise a sum needs goes with the length of the longest row, so coordinates are centred and
 as short as they can be while two ends of a number, or two levels, lie one `UNIT` apart:
 
-    numeric      a line, -UNIT/2 .. UNIT/2; a bend, 3·line² - 1/4 in units (a Legendre
-                 polynomial), so that a shape may curve; `ABSENT` if it is missing (line and bend are 0 then)
+    numeric      a line, -UNIT/2 .. UNIT/2; a bend, 3·line² - 1/4 in units (a Legendre polynomial,
+                 so that a shape may curve); `ABSENT` if it is missing, and no line and bend then
     categorical  for each level (1 - 1/L)·UNIT/√2 if it is the row's and -UNIT/(L·√2) if not: the
                  corners of a simplex around 0; `ABSENT` for the unknown, and for the missing
 

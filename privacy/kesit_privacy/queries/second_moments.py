@@ -19,7 +19,7 @@ from kesit_privacy.queries.moments import within
 from kesit_privacy.study import Study
 from kesit_privacy.target import Side, Target
 
-CONSTANT = UNIT >> 1
+CONSTANT = UNIT
 """The coordinate that every row has: it counts customers, and sums the others."""
 
 

@@ -36,6 +36,9 @@ COMMON = 0.002
 FEWEST = 20.0
 """No federation is taken for smaller, whatever the noise says."""
 
+DOUBT = 0.5
+"""Standard deviation of the declared size, in that size."""
+
 LEAST_KEPT = 0.2
 """However much is damped between features, within them all of the noise is left."""
 
@@ -75,12 +78,12 @@ class Gram:
     count_noise: float
 
     @classmethod
-    def of(cls, query: SecondMoments, opened: NoisySum) -> Gram:
-        """From an opened sum."""
+    def of(cls, query: SecondMoments, opened: NoisySum, declared: float) -> Gram:
+        """From an opened sum; `declared` training customers, of which the study speaks."""
         matrix, signed = query.split(opened.values)
         noise, told_noise = query.noise(opened.sigma)
         classes = len(query.target.classes)
-        customers = max(float(matrix[0, 0]) / _CONSTANT**2, FEWEST)
+        customers = _customers(float(matrix[0, 0]), noise, declared)
         sums = matrix[0, 1:] / _CONSTANT
         count_noise = noise / _CONSTANT / math.sqrt(2)
         basis, groups = _basis(query.coordinates, sums, customers, count_noise)
@@ -91,7 +94,14 @@ class Gram:
         by_class, shares = _by_class(signed, sums, customers, classes)
         return cls(
             *(query.coordinates, query.target, customers, shares, basis, groups, means),
-            *(spread, told, kept * noise / math.sqrt(2), told_noise / classes, by_class, count_noise),
+            *(
+                spread,
+                told,
+                kept * noise / math.sqrt(2),
+                told_noise / classes,
+                by_class,
+                count_noise,
+            ),
         )
 
 
@@ -104,6 +114,14 @@ def moments_query(study: Study) -> SecondMoments:
         "share": SHARE,
     }
     return SecondMoments.bind(study, params, scale_bits=SCALE)
+
+
+def _customers(counted: float, noise: float, declared: float) -> float:
+    """Training customers: what was counted, and by its noise what was declared."""
+    noise = noise / _CONSTANT**2
+    doubt = DOUBT * declared
+    known = doubt**2 / (doubt**2 + noise**2)
+    return max(known * counted / _CONSTANT**2 + (1 - known) * declared, FEWEST)
 
 
 def _by_class(
@@ -168,5 +186,3 @@ def _damped(
     roots = np.where(roots > 2 * edge, (roots + above) / 2, edge)
     roots = np.maximum(roots, SMALLEST_ROOT * float(roots.max()))
     return (axes * roots) @ axes.T, kept
-
-

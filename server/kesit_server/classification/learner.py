@@ -23,6 +23,9 @@ LARGEST_STEP = 1.5
 LARGEST_SHIFT = 1.0
 """Most that one sum may move the intercept."""
 
+WIDEST = 5.0
+"""Most that log odds are taken to spread over the customers (standard deviation)."""
+
 FLATTEST = 0.3
 """Least mean curvature, in that of the class as a whole."""
 
@@ -74,6 +77,7 @@ class Learner:
         self._spread = np.zeros((len(self._told), len(self._told)))
         self._spread[1:, 1:] = gram.spread
         self._seen: list[Residuals] = []
+        self._unknown = 0.0
         self.values = np.zeros(len(self._told))
         self.found = self._posterior(self.curvature())
         self.values = self.found.mean
@@ -95,7 +99,8 @@ class Learner:
 
     def _variance(self, values: FloatArray) -> float:
         """Of the log odds with these coefficients, over the customers."""
-        return max(float(values @ self._spread @ values) / self.gram.customers, 1e-9)
+        found = float(values @ self._spread @ values) / self.gram.customers
+        return float(np.clip(found, 1e-9, WIDEST**2))
 
     def curvature(self, *, bent: bool = True) -> Curvature:
         """Of the coefficients as they are, if log odds were Gaussian.
@@ -119,6 +124,11 @@ class Learner:
             matrix += customers * second * np.outer(along, along)
         return Curvature(matrix, mean, at)
 
+    def _apart(self, at: FloatArray) -> float:
+        """Mean squared distance of the coefficients, as far as they are known, from others."""
+        moved = float(((self.values - at)[1:] ** 2).sum())
+        return moved + self._unknown
+
     def _posterior(self, curvature: Curvature) -> Coefficients:
         precision, told = self._first(curvature)
         matrix = curvature.matrix
@@ -126,8 +136,8 @@ class Learner:
             rows = residuals.directions @ matrix
             own = np.einsum("ij,ij->i", rows, residuals.directions)
             variance = residuals.variance + FINEST * np.abs(own)
-            # The spread's own noise matters by how far the coefficients have moved since.
-            moved = float(((self.values - residuals.at)[1:] ** 2).sum())
+            # The spread's own noise matters by how far from there the coefficients may be.
+            moved = self._apart(residuals.at)
             lengths = (residuals.directions**2).sum(axis=1)
             variance = variance + (curvature.mean * self.gram.noise) ** 2 * moved * lengths
             precision += rows.T @ (rows / variance[:, None])
@@ -135,13 +145,15 @@ class Learner:
         size = len(told)
         precision += 1e-9 * np.trace(precision) / size * np.eye(size)
         small = 1e-9 * self.gram.customers
-        sampling = np.linalg.inv(matrix + small * np.eye(size))
-        return posterior(precision, told, sampling, self.gram.groups)
+        sampling = np.linalg.inv(matrix + small * np.eye(size)).astype(np.float64)
+        found = posterior(precision, told, sampling, self.gram.groups)
+        self._unknown = float(np.trace(found.covariance[1:, 1:]))
+        return found
 
     def _first(self, curvature: Curvature) -> tuple[FloatArray, FloatArray]:
         """What the first sum adds to the normal equations."""
         flat = curvature.mean * self._spread
-        length = float((self.values[1:] ** 2).sum())
+        length = self._apart(np.zeros(len(self.values)))
         variance = (
             self.gram.told_noise**2
             + (curvature.mean * self.gram.noise) ** 2 * length

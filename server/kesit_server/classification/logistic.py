@@ -16,7 +16,7 @@ from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.coordinates import UNIT, table
 from kesit_privacy.features import FloatArray
 from kesit_privacy.scorecard import LARGEST, LOGIT, Cells, Scorecard
-from kesit_server.classification.additive import Fitted
+from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.gram import Gram, moments_query
 from kesit_server.classification.learner import Learner, Residuals
 from kesit_server.classification.population import population
@@ -35,7 +35,8 @@ def fit(federation: Sums) -> Fitted:
     """
     study = federation.study
     first = moments_query(study)
-    gram = Gram.of(first, federation.sum("second-moments", first))
+    declared = study.declared_customers * (1 - study.classifying.holdout)
+    gram = Gram.of(first, federation.sum("second-moments", first), declared)
     shape = Shape(gram, min(MAX_BINS, max(BINS, study.classifying.bins)))
     for step in classifier_recipes.rounds(study):
         prior = np.mean([learner.found.prior[1:] for learner in shape.learners], axis=0)

@@ -30,8 +30,12 @@ def population(gram: Gram, bins: int) -> Labels:
         if isinstance(feature, Categorical):
             counts.append(_levels(sums, totals))
         else:
-            counts.append(np.stack([_number(*pair, bins) for pair in zip(sums.T, totals)], axis=1))
-    # A level's count comes from a sum of coordinates 1/√2 apart, over a constant of 1/2.
+            counts.append(
+                np.stack(
+                    [_number(*pair, bins) for pair in zip(sums.T, totals, strict=True)], axis=1
+                )
+            )
+    # A level's count comes from a sum of coordinates 1/√2 apart, so it has √2 of a sum's noise.
     noise = math.sqrt(2) * gram.count_noise
     return Labels(space, gram.target, bins, counts, np.full(len(counts), noise))
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kesit_privacy.coordinates import UNIT
 from kesit_privacy.features import FloatArray
 from kesit_privacy.queries import GradientSums
 from kesit_privacy.queries.gradients import MAX_DIRECTIONS
 from kesit_privacy.scorecard import Scorecard
-from kesit_privacy.coordinates import UNIT
 from kesit_privacy.study import Study
 from kesit_privacy.target import Side, held_out
 from kesit_server.classification.gram import SCALE, Gram
