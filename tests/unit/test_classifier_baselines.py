@@ -403,3 +403,16 @@ def test_a_client_alone_learns_from_its_own_training_rows() -> None:
 
 def test_columns_of_unknown_classes_are_zero() -> None:
     assert spread(np.array([[0.25, 0.75]]), np.array([0, 2]), 3).tolist() == [[0.25, 0, 0.75]]
+
+
+def test_opacus_finds_the_noise_that_another_accountant_wants() -> None:
+    pytest.importorskip("opacus")
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+
+    setting = sgd.Settings(steps=200, rate=0.05)
+    step = dp_accounting.PoissonSampledDpEvent(
+        setting.rate, dp_accounting.GaussianDpEvent(sgd.noise(1.0, 1e-5, setting))
+    )
+    spent = PLDAccountant().compose(dp_accounting.SelfComposedDpEvent(step, setting.steps))
+    assert 0.95 < spent.get_epsilon(1e-5) <= 1.0

@@ -10,7 +10,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kesit_privacy.features import CodeArray, Feature, FloatArray, IntArray, Numeric
+from kesit_privacy.features import (
+    GRID,
+    MISSING_NUMERIC,
+    CodeArray,
+    Feature,
+    FloatArray,
+    IntArray,
+    Numeric,
+)
 from kesit_simulations.classifier_baselines.design import linear_design, row_norm, tree_table
 from kesit_simulations.errors import SimulationError
 
@@ -133,14 +141,14 @@ class ClassifierProblem:
     def _check_codes(self) -> None:
         for place, feature in enumerate(self.features):
             column = self.codes[:, place]
-            numeric = isinstance(feature, Numeric)
-            low, high = (-1, 1 << 14) if isinstance(feature, Numeric) else (0, feature.missing)
+            if isinstance(feature, Numeric):
+                low, high, remedy = MISSING_NUMERIC, GRID, "Code a number with `Numeric.encode`."
+            else:
+                low, high = 0, feature.missing
+                remedy = "Code a level by its place in the list of levels."
             if column.min() < low or column.max() > high:
                 raise SimulationError(
-                    f"{feature.name} has a code outside {low} .. {high}.",
-                    remedy="Code a number with `Numeric.encode`."
-                    if numeric
-                    else "Code a level by its place in the list of levels.",
+                    f"{feature.name} has a code outside {low} .. {high}.", remedy=remedy
                 )
         unknown = sorted(set(self.may_be_missing) - {feature.name for feature in self.features})
         if unknown:
