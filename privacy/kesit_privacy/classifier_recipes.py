@@ -23,7 +23,15 @@ ADDITIVE_PLAN = (
     PlanStep("residuals-2", "residual-sums", 0.275),
     EVALUATION,
 )
-PLANS = {"additive": ADDITIVE_PLAN}
+LOGISTIC_PLAN = (
+    PlanStep("second-moments", "second-moments", 0.56),
+    PlanStep("gradients-1", "gradient-sums", 0.18),
+    PlanStep("gradients-2", "gradient-sums", 0.18),
+    EVALUATION,
+)
+PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
+
+CORRECTIONS = ("residual-sums", "gradient-sums")
 
 SMALLEST_SNR = 10.0
 """Below it a classifier guesses: the study is refused."""
@@ -43,8 +51,8 @@ def default_plan(study: Study) -> tuple[PlanStep, ...]:
 
 
 def rounds(study: Study) -> tuple[str, ...]:
-    """Names of the plan's sums of residuals, in order."""
-    return tuple(step.step for step in study.plan if step.query == "residual-sums")
+    """Names of the plan's sums of what a model gets wrong, in order."""
+    return tuple(step.step for step in study.plan if step.query in CORRECTIONS)
 
 
 def _estimator(study: Study) -> Literal["additive", "logistic"]:

@@ -18,6 +18,7 @@ from kesit_privacy.scorecard import LARGEST, LOGIT, Cells, Scorecard
 from kesit_privacy.study import Study
 from kesit_privacy.target import Side, held_out
 from kesit_server.classification import picture
+from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.labels import SCALE, Labels, labels_query, whole_weights
 from kesit_server.classification.moments import Scores, Slopes, slopes
 from kesit_server.classification.shapes import SMALL_SIZES, shape
@@ -32,19 +33,6 @@ LARGEST_STEP = 1.0
 FLATTEST = 0.5
 """Least curvature of a cell, in that of the class as a whole: where chances are near 0 or 1, the
 picture's is too small to step by."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """An additive model, and how far to trust it.
-
-    Attributes:
-        spreads: for each feature (cells, logits) standard deviations of the shape, in logits.
-    """
-
-    model: Scorecard
-    labels: Labels
-    spreads: tuple[FloatArray, ...]
 
 
 def fit(federation: Sums) -> Fitted:
