@@ -23,7 +23,10 @@ FULL: dict[str, Any] = {
     "holdout": 0.25,
     "split": 7,
     "bins": 16,
+    "threshold": 0.4,
+    "arms": "campaign",
 }
+ARMS = {"kind": "categorical", "name": "campaign", "levels": ["called", "left alone"]}
 
 
 def _error(**changes: Any) -> StudyError:
@@ -135,10 +138,8 @@ def test_parts_are_a_function_of_the_id_and_the_study() -> None:
 
 def test_both_sides_together_are_everybody_with_a_label() -> None:
     study = churn_study()
-    target, rng = Target.of(study), np.random.default_rng(0)
-    codes = np.concatenate(
-        [random_codes(study, 3000), rng.integers(0, PARTS, (3000, 1)).astype(np.int16)], axis=1
-    )
+    target = Target.of(study)
+    codes = random_codes(study, 3000)
     low, high = held_out(study)
     inside, kinds = Side(low, high, inside=True).counted(codes, target)
     outside, others = Side(low, high, inside=False).counted(codes, target)
