@@ -99,6 +99,13 @@ def check_target(study: Study) -> None:
             remedy="Leave it out: a threshold is for a target of two levels.",
         )
     _check_arms(study, target)
+    if study.classifying.keep is not None and study.classifying.estimator != "additive":
+        raise StudyError(
+            "classification.keep",
+            f"the estimator {study.classifying.estimator!r} has no sum from which to choose.",
+            remedy='Use estimator = "additive", or name the features to use in'
+            " classification.features.",
+        )
 
 
 def _check_arms(study: Study, target: Categorical) -> None:
