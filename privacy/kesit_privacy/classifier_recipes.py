@@ -1,4 +1,9 @@
-"""Default plans of classifiers: which sums each estimator makes, and their shares of the budget."""
+"""Default plans of classifiers: which sums each estimator makes, and their shares of the budget.
+
+Training and evaluation count different customers, so each side has the whole budget (`sides`):
+training shares add up to 1, and so does the evaluation's. A study may plan less for its
+evaluation; what is left pays for a second attempt at it.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +18,14 @@ from kesit_privacy.features import Categorical
 from kesit_privacy.study import LARGEST_EPSILON, Classification, PlanStep, Study
 from kesit_privacy.target import MAX_CLASSES
 
-LABELS = PlanStep("labels", "label-histograms", 0.28)
-MOMENTS = PlanStep("moments", "score-moments", 0.09)
-EVALUATION = PlanStep("evaluation", "score-evaluation", 0.08)
+LABELS = PlanStep("labels", "label-histograms", 0.3)
+MOMENTS = PlanStep("moments", "score-moments", 0.1)
+EVALUATION = PlanStep("evaluation", "score-evaluation", 1.0)
 ADDITIVE_PLAN = (
     LABELS,
     MOMENTS,
-    PlanStep("residuals-1", "residual-sums", 0.275),
-    PlanStep("residuals-2", "residual-sums", 0.275),
+    PlanStep("residuals-1", "residual-sums", 0.3),
+    PlanStep("residuals-2", "residual-sums", 0.3),
     EVALUATION,
 )
 LOGISTIC_PLAN = (
@@ -46,7 +51,7 @@ def settled(study: Study) -> Study:
 
 
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
-    """The sums of this study's estimator. Their shares add up to 1."""
+    """The sums of this study's estimator. Training shares add up to 1."""
     return PLANS[study.classifying.estimator]
 
 
