@@ -29,9 +29,9 @@ ADDITIVE_PLAN = (
     EVALUATION,
 )
 LOGISTIC_PLAN = (
-    PlanStep("second-moments", "second-moments", 0.56),
-    PlanStep("gradients-1", "gradient-sums", 0.18),
-    PlanStep("gradients-2", "gradient-sums", 0.18),
+    PlanStep("second-moments", "second-moments", 0.6),
+    PlanStep("gradients-1", "gradient-sums", 0.2),
+    PlanStep("gradients-2", "gradient-sums", 0.2),
     EVALUATION,
 )
 PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
