@@ -100,6 +100,32 @@ def check_target(study: Study) -> None:
             f"{positive!r} is not one of the two levels of {target.name}.",
             remedy=f"Choose one of: {', '.join(target.levels)}; leave it out for more than two.",
         )
+    if study.classifying.threshold is not None and len(target.levels) != 2:
+        raise StudyError(
+            "classification.threshold",
+            f"{target.name} has {len(target.levels)} levels, and the likeliest is predicted.",
+            remedy="Leave it out: a threshold is for a target of two levels.",
+        )
+    _check_arms(study, target)
+
+
+def _check_arms(study: Study, target: Categorical) -> None:
+    arms = study.classifying.arms
+    if arms is None:
+        return
+    found = next((f for f in study.features if f.name == arms), None)
+    if not isinstance(found, Categorical) or arms == study.target or arms in study.chosen:
+        raise StudyError(
+            "classification.arms",
+            f"{arms!r} is no list of levels, or is the target or a feature of the model.",
+            remedy="Name a categorical feature that says who was treated, the control level first.",
+        )
+    if len(target.levels) != 2:
+        raise StudyError(
+            "classification.arms",
+            f"an outcome of {len(target.levels)} levels has no one rate to compare between arms.",
+            remedy="Use a target of two levels, or leave arms out.",
+        )
 
 
 def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:

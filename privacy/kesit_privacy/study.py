@@ -90,6 +90,10 @@ class Classification:
             their ids; the evaluation counts them alone.
         split: another number holds out other customers.
         bins: cells of a numeric feature's shape.
+        threshold: chance of the second of two classes from which it is predicted; chosen from
+            the training sums if None.
+        arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
+            first; no model sees it.
     """
 
     estimator: Literal["auto", "additive", "logistic", "neural"] = "auto"
@@ -98,6 +102,8 @@ class Classification:
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    arms: Name | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

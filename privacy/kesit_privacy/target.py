@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kesit_privacy import canonical
 from kesit_privacy.features import Categorical, CodeArray, IntArray
@@ -96,6 +97,41 @@ class Side:
         held = (part >= self.low) & (part < self.high)
         keep = (labels >= 0) & (held if self.inside else ~held)
         return codes[keep], labels[keep]
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of an A/B evaluation: levels of a categorical feature, the first is the control.
+
+    Attributes:
+        feature: its dictionary entry; column: its place in the code matrix.
+    """
+
+    feature: Categorical
+    column: int
+
+    @classmethod
+    def of(cls, study: Study) -> Arms | None:
+        """The arms that a classifier's study names (`check_target` has checked them), or None."""
+        for column, feature in enumerate(study.features):
+            if feature.name == study.classifying.arms:
+                assert isinstance(feature, Categorical)
+                return cls(feature, column)
+        return None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the arms."""
+        return self.feature.levels
+
+    def known(self, codes: CodeArray) -> NDArray[np.bool_]:
+        """Whether each row's arm is one of the levels, shape (n,)."""
+        found: NDArray[np.bool_] = codes[:, self.column] < self.feature.unknown
+        return found
+
+    def places(self, codes: CodeArray) -> IntArray:
+        """The arm of each row, shape (n,); the rows are those that are `known`."""
+        return codes[:, self.column].astype(np.int64)
 
 
 def columns(study: Study) -> int:

@@ -16,6 +16,7 @@ from kesit_privacy.queries.histograms import Grid, Marginals
 from kesit_privacy.queries.labels import LabelHistograms
 from kesit_privacy.queries.moments import ScoreMoments
 from kesit_privacy.queries.residuals import ResidualSums
+from kesit_privacy.queries.scores import ScoreEvaluation
 from kesit_privacy.queries.second_moments import SecondMoments
 from kesit_privacy.study import Study
 
@@ -25,6 +26,7 @@ CATALOGUE: dict[tuple[str, int], type[Query]] = {
         *(Marginals, Grid, ClusterSums, Evaluation),
         *(LabelHistograms, ScoreMoments, ResidualSums),
         *(SecondMoments, GradientSums),
+        ScoreEvaluation,
     )
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "Marginals",
     "Query",
     "ResidualSums",
+    "ScoreEvaluation",
     "ScoreMoments",
     "SecondMoments",
     "bind",

@@ -136,9 +136,9 @@ class ScoreMoments(Query):
             zip(self.space.features, self.space.columns, self._tables, strict=True)
         ):
             scores[:, place] = table[cell_of(feature, rows[:, column], len(table) - 1)]
-        scores = within(scores.reshape(len(rows), features * classes), self.radii[0]).reshape(
-            scores.shape
-        )
+        # Not -1 for the width: a chunk of which no row counts has no size to infer it from.
+        flat = scores.reshape(len(rows), features * classes)
+        scores = within(flat, self.radii[0]).reshape(scores.shape)
         own = scores[np.arange(len(rows)), :, labels]
         slopes = np.floor(
             own * np.array(self.factors, dtype=np.float64)[labels, None] / 2**FACTOR_BITS
