@@ -134,6 +134,37 @@ def test_a_budget_that_could_only_guess_is_refused_with_what_would_do() -> None:
     recipes.check_budget(churn_study(epsilon=wanted, declared_customers=500))
     with pytest.raises(BudgetError):
         recipes.check_budget(churn_study(epsilon=round(wanted - 0.01, 2), declared_customers=500))
+    assert "logistic" not in error.value.remedy  # it would guess as well
+
+
+def test_where_shapes_are_too_many_logistic_regression_is_advised_and_chosen() -> None:
+    few = churn_study(epsilon=0.15, declared_customers=800)
+    with pytest.raises(BudgetError, match="needed 30") as error:
+        recipes.check_budget(few)
+    assert 'on estimator = "logistic", which needs less' in error.value.remedy
+    chosen = churn_study(epsilon=0.15, declared_customers=800, classification={"estimator": "auto"})
+    assert chosen.classifying.estimator == "logistic"
+    recipes.check_budget(chosen)
+
+
+def test_the_estimator_follows_size_and_budget_alike() -> None:
+    auto = {"classification": {"estimator": "auto"}}
+    found = {
+        (customers, epsilon): churn_study(
+            declared_customers=customers, epsilon=epsilon, **auto
+        ).classifying.estimator
+        for customers in (2000, 50_000)
+        for epsilon in (0.1, 4.0)
+    }
+    assert found == {
+        (2000, 0.1): "logistic",
+        (2000, 4.0): "logistic",
+        (50_000, 0.1): "logistic",
+        (50_000, 4.0): "additive",
+    }
+    for customers in (2000, 50_000):
+        plan = churn_study(declared_customers=customers, epsilon=4.0, **auto).plan
+        assert sum(step.exact_share for step in plan) == 1
 
 
 # --- who is held out -----------------------------------------------------------------------------
