@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kesit_server.naming import Language, Wording, number
+from kesit_server.naming import Language, Wording
+from kesit_server.naming import count as whole_number
 
 Z = 1.959963984540054
 """Of a 95 % interval, two-sided."""
@@ -73,7 +74,7 @@ class Metric:
         return cls(value, (low, high))
 
     def text(self, language: Language = "en", digits: int | None = 3) -> str:
-        """For a person; the reason if there is no number. No digits: as `naming.number`."""
+        """For a person; the reason if there is no number. No digits: a whole number."""
         if self.value is None or self.interval_95 is None:
             assert self.reason is not None
             return self.reason.of(language)
@@ -175,6 +176,6 @@ def _combined(metrics: Sequence[Metric], weights: Sequence[float], power: int = 
 
 def _digits(value: float, language: Language, digits: int | None) -> str:
     if digits is None:
-        return number(value, language)
+        return whole_number(value, language)
     text = f"{value:.{digits}f}"
     return text.replace(".", ",") if language == "tr" else text
