@@ -91,6 +91,8 @@ class Classification:
             their ids; the evaluation counts them alone.
         split: another number holds out other customers.
         bins: cells of a numeric feature's shape.
+        keep: number of features that stay in an additive model, those that tell most of the target
+            by the label histograms; all of them if None. It costs nothing beside that sum.
         threshold: chance of the second of two classes from which it is predicted; chosen from
             the training sums if None.
         arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
@@ -103,6 +105,7 @@ class Classification:
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
+    keep: Annotated[int, Field(ge=1, le=2000)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     arms: Name | None = None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kesit_privacy.study import Study
-from kesit_server.classification import additive
-from kesit_server.classification.additive import Fitted
+from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.training import fit
 from kesit_server.sums import Sums
 
 
@@ -26,4 +26,4 @@ def classify(federation: Sums) -> Classifier:
         BudgetError: too little is left for a training sum.
         FederationError: too few members are left for one.
     """
-    return Classifier(federation.study, additive.fit(federation), federation.noisy)
+    return Classifier(federation.study, fit(federation), federation.noisy)
