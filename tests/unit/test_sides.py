@@ -284,13 +284,16 @@ def test_charges_of_older_books_are_paid_by_all(tmp_path: Path, version: int) ->
     assert seen["costs"] == {"00" * 8: [7, 12]}
 
 
-def test_an_older_version_s_witness_still_holds_a_merge_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("side", [TRAIN, HELD])
+def test_an_older_version_s_witness_still_holds_a_merge_back(
+    tmp_path: Path, side: BookSide
+) -> None:
     """Its charges were paid by all: one of one side cannot stand in for them."""
     path = tmp_path / "books.sqlite"
     old_books(path, 2)
     witness = {"head": 3, "costs": {"00" * 8: 7, "cd" * 8: 9}}
     path.with_name(f"{path.name}.witness").write_text(json.dumps(witness))
-    told = entry(9, HELD)
+    told = entry(9, side)
     with closing(Store.open(path)) as store:
         store.merge([told], ME)
         assert "1 charges that the witness saw" in str(store.restored)
