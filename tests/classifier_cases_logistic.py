@@ -194,3 +194,14 @@ LOGISTIC_REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[int
     ("second-moments", 1): second_moments_row,
     ("gradient-sums", 1): gradient_sums_row,
 }
+
+
+LOGISTIC_STUDIES = logistic_studies()
+LOGISTIC_GENERATORS = {
+    ("second-moments", 1): draw_second_moments,
+    ("gradient-sums", 1): draw_gradient_sums,
+}
+LOGISTIC_REFERENCES = {
+    ("second-moments", 1): second_moments_row,
+    ("gradient-sums", 1): gradient_sums_row,
+}

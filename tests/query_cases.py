@@ -22,6 +22,7 @@ from classifier_cases import (
     levels,
     numeric,
 )
+from classifier_cases_logistic import LOGISTIC_GENERATORS, LOGISTIC_REFERENCES, LOGISTIC_STUDIES
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
@@ -145,12 +146,14 @@ GENERATORS: dict[tuple[str, int], Callable[[Draw, Study], Query]] = {
     ("cluster-sums", 1): draw_cluster_sums,
     ("evaluation", 1): draw_evaluation,
     **CLASSIFIER_GENERATORS,
+    **LOGISTIC_GENERATORS,
 }
 
 
 def drawn(data: st.DataObject, key: tuple[str, int]) -> tuple[Study, Query]:
     """One of the studies, and a query of this name and version for it."""
     studies = CLASSIFIER_STUDIES if key in CLASSIFIER_GENERATORS else STUDIES
+    studies = LOGISTIC_STUDIES if key in LOGISTIC_GENERATORS else studies
     study = studies[data.draw(st.sampled_from(sorted(studies)))]
     return study, GENERATORS[key](data.draw, study)
 
@@ -242,6 +245,7 @@ REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[int]]] = {
     ("cluster-sums", 1): cluster_row,
     ("evaluation", 1): evaluation_row,
     **CLASSIFIER_REFERENCES,
+    **LOGISTIC_REFERENCES,
 }
 
 

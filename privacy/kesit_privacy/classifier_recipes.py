@@ -1,4 +1,9 @@
-"""Default plans of classifiers: which sums each estimator makes, and their shares of the budget."""
+"""Default plans of classifiers: which sums each estimator makes, and their shares of the budget.
+
+Training and evaluation count different customers, so each side has the whole budget (`sides`):
+training shares add up to 1, and so does the evaluation's. A study may plan less for its
+evaluation; what is left pays for a second attempt at it.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +18,20 @@ from kesit_privacy.features import Categorical
 from kesit_privacy.study import LARGEST_EPSILON, Classification, PlanStep, Study
 from kesit_privacy.target import MAX_CLASSES
 
-LABELS = PlanStep("labels", "label-histograms", 0.28)
-MOMENTS = PlanStep("moments", "score-moments", 0.09)
-EVALUATION = PlanStep("evaluation", "score-evaluation", 0.08)
+LABELS = PlanStep("labels", "label-histograms", 0.3)
+MOMENTS = PlanStep("moments", "score-moments", 0.1)
+EVALUATION = PlanStep("evaluation", "score-evaluation", 1.0)
 ADDITIVE_PLAN = (
     LABELS,
     MOMENTS,
-    PlanStep("residuals-1", "residual-sums", 0.275),
-    PlanStep("residuals-2", "residual-sums", 0.275),
+    PlanStep("residuals-1", "residual-sums", 0.3),
+    PlanStep("residuals-2", "residual-sums", 0.3),
     EVALUATION,
 )
 LOGISTIC_PLAN = (
-    PlanStep("second-moments", "second-moments", 0.56),
-    PlanStep("gradients-1", "gradient-sums", 0.18),
-    PlanStep("gradients-2", "gradient-sums", 0.18),
+    PlanStep("second-moments", "second-moments", 0.6),
+    PlanStep("gradients-1", "gradient-sums", 0.2),
+    PlanStep("gradients-2", "gradient-sums", 0.2),
     EVALUATION,
 )
 PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
@@ -53,7 +58,7 @@ def settled(study: Study) -> Study:
 
 
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
-    """The sums of this study's estimator. Their shares add up to 1."""
+    """The sums of this study's estimator. Training shares add up to 1."""
     return PLANS[study.classifying.estimator]
 
 
@@ -107,6 +112,13 @@ def check_target(study: Study) -> None:
             remedy="Leave it out: a threshold is for a target of two levels.",
         )
     _check_arms(study, target)
+    if study.classifying.keep is not None and study.classifying.estimator != "additive":
+        raise StudyError(
+            "classification.keep",
+            f"the estimator {study.classifying.estimator!r} has no sum from which to choose.",
+            remedy='Use estimator = "additive", or name the features to use in'
+            " classification.features.",
+        )
 
 
 def _check_arms(study: Study, target: Categorical) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from kesit_privacy import canonical
 from kesit_privacy.features import Categorical, CodeArray, IntArray
 from kesit_privacy.parameters import whole_tuple
+from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 
 PARTS = 1000
@@ -93,10 +94,13 @@ class Side:
     def counted(self, codes: CodeArray, target: Target) -> tuple[CodeArray, IntArray]:
         """The rows of this side that have a known label, and their classes."""
         labels = target.labels(codes)
-        part = codes[:, target.part_column]
-        held = (part >= self.low) & (part < self.high)
-        keep = (labels >= 0) & (held if self.inside else ~held)
+        keep = (labels >= 0) & self.holds(codes[:, target.part_column])
         return codes[keep], labels[keep]
+
+    def holds(self, parts: CodeArray) -> NDArray[np.bool_]:
+        """Whether each of these parts is on this side."""
+        held: NDArray[np.bool_] = (parts >= self.low) & (parts < self.high)
+        return held if self.inside else ~held
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,23 @@ def columns(study: Study) -> int:
 def held_out(study: Study) -> tuple[int, int]:
     """The parts that the evaluation counts and training does not."""
     return 0, round(study.classifying.holdout * PARTS)
+
+
+def book_side(study: Study, side: Side | None) -> BookSide:
+    """On which side of the books a sum over the customers of `side` stands (None: everyone).
+
+    Decided by this copy of the study, part by part: what is not wholly on one side of its own
+    split is a sum over all.
+    """
+    if side is None or study.classification is None:
+        return BookSide.ALL
+    counted, held = (s.holds(_EVERY_PART) for s in (side, Side(*held_out(study), inside=True)))
+    if not (counted & held).any():
+        return BookSide.TRAIN
+    return BookSide.ALL if (counted & ~held).any() else BookSide.HELD
+
+
+_EVERY_PART = np.arange(PARTS, dtype=np.int16)
 
 
 def parts(study: Study, ids: Iterable[str]) -> CodeArray:

@@ -15,6 +15,7 @@ from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.doubts import doubts
+from kesit_server.classification.uplift import Uplift
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -84,7 +85,7 @@ class ModelCard:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `kesit_privacy.model_file` reads the model back."""
         fitted, study = self.classifier.fitted, self.classifier.study
-        target = fitted.labels.target
+        target, judged = fitted.labels.target, self.classifier.judged
         return {
             "kesit_model": FORMAT,
             "notes": list(NOTES),
@@ -104,6 +105,8 @@ class ModelCard:
             "cell_customers": [_rounded(sizes, 1) for sizes in fitted.labels.sizes],
             "customers": round(fitted.labels.customers, 1),
             "class_shares": _rounded(fitted.labels.shares),
+            "evaluation": None if judged is None else judged.evaluation.as_dict(),
+            "uplift": [] if judged is None else [_told(found) for found in judged.uplift],
             "importances": {name: round(value, 4) for name, value in self.importances.items()},
         }
 
@@ -111,6 +114,10 @@ class ModelCard:
 def model_card(classifier: Classifier) -> ModelCard:
     """The card of a trained classifier."""
     return ModelCard(classifier)
+
+
+def _told(found: Uplift) -> dict[str, Any]:
+    return {**found.as_dict(), "text": {"en": found.text("en"), "tr": found.text("tr")}}
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:

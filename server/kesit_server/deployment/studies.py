@@ -21,6 +21,7 @@ from kesit_privacy import recipes
 from kesit_privacy.errors import KesitError
 from kesit_privacy.files import slug
 from kesit_privacy.keyfiles import Unlock, from_environment
+from kesit_privacy.sides import BySide
 from kesit_privacy.spending import read_log, sign_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
@@ -233,7 +234,7 @@ def _state(coordinator: Coordinator, folder: Path) -> RunState:
     study = load_study(folder / STUDY)
     log = folder / run_book.LOG
     spent = read_log(log, frozenset({coordinator.members.coordinator})) if log.exists() else ()
-    units = sum(entry.units for entry in spent)
+    units = BySide.total((entry.units, entry.side) for entry in spent).units
     return RunState(folder.name, study, _how(folder), len(spent), units)
 
 
