@@ -39,9 +39,9 @@ PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
 CORRECTIONS = ("residual-sums", "gradient-sums")
 
 SMALLEST_SNR = {"logistic": 10.0, "additive": 30.0}
-"""Below it an estimator guesses, and the study is refused. At it, of 16 runs on each of five targets
-at most one a target had an AUC of 0.5 or less. On a sixth, where one in nine is positive, ten and
-three had; there it takes 45 and more.
+"""Below it an estimator guesses, and the study is refused. At it, of 16 runs on each of five
+targets at most one a target had an AUC of 0.5 or less. On a sixth, where one in nine is positive,
+ten and three had; there it takes 45 and more.
 """
 
 ADDITIVE_SNR = 1000.0
