@@ -28,6 +28,7 @@ from kesit_client.migrations import migrate
 from kesit_privacy.files import replacing
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
+from kesit_privacy.training import Event
 
 BUSY_SECONDS = 30.0
 RUN_DAYS = 30
@@ -218,7 +219,7 @@ class Store:
             witness, known = json.loads(self._witness_path(self._path).read_text()), books.costs()
             if "costs" not in witness:  # of an earlier version, which counted charges
                 return max(0, int(witness["charges"]) - books.charged())
-            return sum(known.get(name, 0) < int(units) for name, units in witness["costs"].items())
+            return sum(known.get(name, -1) < int(units) for name, units in witness["costs"].items())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -404,9 +405,16 @@ class Books:
             (time.time(), run, code, cause),
         )
 
-    def rows(self, query: str) -> list[sqlite3.Row]:
-        """Rows of a reader's own query (see `journal`)."""
-        return self._db.execute(query).fetchall()
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Rows of a reader's own query (see `journal` and `pots`)."""
+        return self._db.execute(query, tuple(values)).fetchall()
+
+    def add_training(self, instruction: bytes, study: str, purpose: str, event: Event) -> None:
+        """Append what an instruction to train costs (see `pots`); a second time changes nothing."""
+        self._db.execute(
+            "INSERT INTO training VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (instruction, study, purpose, event.rate, event.noise, event.steps),
+        )
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""
@@ -422,6 +430,8 @@ def _merge_entry(books: Books, entry: Spending) -> int:
     digest = bytes.fromhex(entry.instruction)
     of_run = [c for c in books.charges(entry.run) if c.attempt == entry.attempt]
     known = [c.units for c in of_run if c.instruction == digest]
+    if entry.trained is not None:
+        books.add_training(digest, entry.study, entry.purpose, entry.trained)
     if known and sum(known) >= entry.units:
         return 0
     here = [charge for charge in of_run if charge.step == entry.step]

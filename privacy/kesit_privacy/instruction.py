@@ -51,8 +51,9 @@ class Instruction:
         step, attempt: place in the plan; attempts count from 1.
         query, query_version, params: the catalogue's entry and its public parameters.
         scale_bits: lattice of 2^-scale_bits.
-        variance: of each member's noise share, squared lattice units, (numerator, denominator).
-        delta_sq: Δ² in squared lattice units (m not included).
+        variance: of each member's noise share, squared lattice units, (numerator, denominator); 0
+            for trained weights.
+        delta_sq: Δ² in squared lattice units (m not included); 0 for trained weights.
         colluders, multiplicity: c and m.
         length: coordinates, canaries included.
         roster: identities that must all answer, sorted.
@@ -127,7 +128,7 @@ _RANGES = {
     "attempt": (1, MAX_ATTEMPTS),
     "query_version": (1, 1 << 16),
     "scale_bits": (MIN_SCALE_BITS, MAX_SCALE_BITS),
-    "delta_sq": (1, 1 << 100),
+    "delta_sq": (0, 1 << 100),
     "colluders": (0, 1 << 20),
     "multiplicity": (1, 1 << 10),
     "length": (1, 2 * MAX_LENGTH),
@@ -138,7 +139,7 @@ def _variance(value: Any) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2 or any(type(x) is not int for x in value):
         raise _bad("variance")
     numerator, denominator = value
-    reduced = denominator >= 1 and numerator >= 1 and math.gcd(numerator, denominator) == 1
+    reduced = denominator >= 1 and numerator >= 0 and math.gcd(numerator, denominator) == 1
     if not reduced or numerator > LARGEST_SHARE_VARIANCE * denominator:
         raise _bad("variance")
     return numerator, denominator

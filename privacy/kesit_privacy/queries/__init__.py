@@ -15,13 +15,14 @@ from kesit_privacy.queries.histograms import Grid, Marginals
 from kesit_privacy.queries.labels import LabelHistograms
 from kesit_privacy.queries.moments import ScoreMoments
 from kesit_privacy.queries.residuals import ResidualSums
+from kesit_privacy.queries.weights import TrainedWeights
 from kesit_privacy.study import Study
 
 CATALOGUE: dict[tuple[str, int], type[Query]] = {
     (query.name, query.version): query
     for query in (
         *(Marginals, Grid, ClusterSums, Evaluation),
-        *(LabelHistograms, ScoreMoments, ResidualSums),
+        *(LabelHistograms, ScoreMoments, ResidualSums, TrainedWeights),
     )
 }
 
@@ -35,6 +36,7 @@ __all__ = [
     "Query",
     "ResidualSums",
     "ScoreMoments",
+    "TrainedWeights",
     "bind",
 ]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kesit_privacy.study import Study
-from kesit_server.classification import additive
-from kesit_server.classification.additive import Fitted
+from kesit_server.classification import additive, neural
 from kesit_server.sums import Sums
+
+Fitted = additive.Fitted | neural.Fitted
 
 
 @dataclass(frozen=True)
@@ -26,4 +27,5 @@ def classify(federation: Sums) -> Classifier:
         BudgetError: too little is left for a training sum.
         FederationError: too few members are left for one.
     """
-    return Classifier(federation.study, additive.fit(federation), federation.noisy)
+    fit = neural.fit if federation.study.training is not None else additive.fit
+    return Classifier(federation.study, fit(federation), federation.noisy)
