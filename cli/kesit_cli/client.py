@@ -12,6 +12,7 @@ from kesit_cli import (
     client_consent,
     client_pins,
     client_rights,
+    client_scores,
     client_studies,
     keys,
     rules,
@@ -189,6 +190,8 @@ app.command()(client_studies.budget)
 app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
+app.command()(client_scores.score)
+app.command()(client_scores.explain)
 app.command(name="rules")(rules.client_rules)
 app.command()(client_consent.attest)
 app.command()(client_rights.dispose)

@@ -5,17 +5,23 @@ Anyone may have written the file, so every number is checked as a query's parame
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import KesitError, ModelError
 from kesit_privacy.features import CodeArray, Feature, FloatArray
 from kesit_privacy.models import Model, read_model
 from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
+
+MODEL = "model.json"
+"""Name of the file in a result folder."""
 
 FORMAT = 1
 """Of model.json; it changes when a program that reads an older one must change."""
@@ -26,12 +32,13 @@ class ScoringModel:
     """A classifier for customers who are coded by `features`.
 
     Attributes:
-        purpose: of the study, for which alone it may be used.
+        purpose, legal_basis: of the study, for which alone it may be used.
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
     """
 
     purpose: str
+    legal_basis: str
     target: str
     classes: tuple[str, ...]
     features: tuple[Feature, ...]
@@ -47,7 +54,7 @@ class ScoringModel:
         """
         if plain["kesit_model"] != FORMAT:
             raise ValueError(f"its format is {plain['kesit_model']!r}, not {FORMAT}")
-        features = TypeAdapter(tuple[Feature, ...]).validate_python(_tupled(plain["features"]))
+        features = TypeAdapter(tuple[Feature, ...]).validate_json(json.dumps(plain["features"]))
         classes = TypeAdapter(tuple[str, ...]).validate_python(plain["classes"])
         if len(classes) < 2:
             raise ValueError("there are fewer than two classes")
@@ -58,6 +65,7 @@ class ScoringModel:
         text = TypeAdapter(str)
         return cls(
             text.validate_python(plain["purpose"], strict=True),
+            text.validate_python(plain["legal_basis"], strict=True),
             text.validate_python(plain["target"], strict=True),
             classes,
             features,
@@ -85,6 +93,28 @@ class ScoringModel:
         return np.stack(found, axis=1)
 
 
+def read(folder: Path) -> ScoringModel:
+    """The model of a result folder.
+
+    Raises:
+        ModelError: there is none, or it is broken, or no file of this version of Kesit.
+    """
+    path = folder / MODEL
+    try:
+        return ScoringModel.from_dict(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}).",
+            remedy="Give the folder of a classifier's result.",
+        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, KesitError) as error:
+        raise ModelError(
+            f"{path}: is broken, or was not written by this version of Kesit"
+            f" ({' '.join(str(error).split())[:160]}).",
+            remedy="Give the folder as it was written; or run the study again.",
+        ) from error
+
+
 def _usual(model: Model, customers: Any) -> FloatArray:
     """Mean points of each feature over its cells' customers, in logits."""
     found = []
@@ -95,11 +125,3 @@ def _usual(model: Model, customers: Any) -> FloatArray:
         total = max(float(weights.sum()), 1e-9)
         found.append(weights @ part.array / total / LOGIT)
     return np.array(found)
-
-
-def _tupled(features: Any) -> Any:
-    """JSON's lists as the tuples that features hold."""
-    return [
-        {name: tuple(v) if isinstance(v, list) else v for name, v in feature.items()}
-        for feature in features
-    ]

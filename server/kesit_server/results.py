@@ -13,7 +13,6 @@ from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
 SEGMENTS = "segments.json"
-MODEL = "model.json"
 PRIVACY = "privacy.json"
 STATEMENT = "privacy.md"
 SPENDING = "spending-log.json"

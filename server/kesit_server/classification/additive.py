@@ -20,7 +20,7 @@ from kesit_privacy.target import Side, held_out
 from kesit_server.classification import picture
 from kesit_server.classification.labels import SCALE, Labels, labels_query, whole_weights
 from kesit_server.classification.moments import Scores, Slopes, slopes
-from kesit_server.classification.shapes import SMALL_SIZES, Posterior, shape
+from kesit_server.classification.shapes import SMALL_SIZES, shape
 from kesit_server.sums import Sums
 
 STEP = 0.7
@@ -56,7 +56,7 @@ def fit(federation: Sums) -> Fitted:
     study = federation.study
     first = labels_query(study)
     labels = Labels.of(first, federation.sum("labels", first))
-    odds, freedom = _alone(labels)
+    odds, first_spreads, freedom = _alone(labels)
     scores = Scores.of(labels, odds)
     second = scores.query(study)
     found = slopes(second, federation.sum("moments", second), scores)
@@ -70,15 +70,16 @@ def fit(federation: Sums) -> Fitted:
         for place, learner in enumerate(learners):
             learner.learn([part[:, place] for part in parts], noise)
     spreads = tuple(
-        np.stack([learner.spread(k) for learner in learners], axis=1)
+        np.stack([learner.spread(k, first_spreads[k]) for learner in learners], axis=1)
         for k in range(len(labels.counts))
     )
     return Fitted(_model(labels, learners), labels, spreads)
 
 
-def _alone(labels: Labels) -> tuple[list[FloatArray], FloatArray]:
-    """Each feature's own log odds (cells, classes), and how many cells' worth it tells."""
-    odds, freedom = [], []
+def _alone(labels: Labels) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
+    """Each feature's own log odds (cells, classes), their standard deviations (cells,), and how
+    many cells' worth it tells."""
+    odds, spreads, freedom = [], [], []
     for k in range(len(labels.counts)):
         if len(labels.shares) == 2:  # one class's odds are the other's, upside down
             found = [labels.odds(k, 1)]
@@ -87,8 +88,9 @@ def _alone(labels: Labels) -> tuple[list[FloatArray], FloatArray]:
             found = [labels.odds(k, c) for c in range(len(labels.shares))]
             own = [posterior.mean for posterior in found]
         odds.append(np.stack([labels.centred(k, values) for values in own], axis=1))
+        spreads.append(np.mean([posterior.sd for posterior in found], axis=0))
         freedom.append(max(posterior.freedom for posterior in found))
-    return odds, np.array(freedom)
+    return odds, spreads, np.array(freedom)
 
 
 def _residuals(study: Study, model: Scorecard, freedom: FloatArray) -> ResidualSums:
@@ -139,11 +141,17 @@ class Learner:
         self.intercept = self._at + prior
         self._seen = [np.zeros(len(own)) for own in self.shapes]
         self._weights: list[float] = []
-        self._last: list[Posterior] = []
+        self._told: list[FloatArray] = []
 
-    def spread(self, feature: int) -> FloatArray:
-        """Standard deviation of the shape, (cells,), in logits."""
-        return self._last[feature].sd * self.scale
+    def spread(self, feature: int, first: FloatArray) -> FloatArray:
+        """Standard deviation of the shape, (cells,), in logits.
+
+        Args:
+            first: of the feature's own log odds, before any residual was seen. What the residuals
+                tell of a cell adds to its precision; nothing is taken from the prior a second time.
+        """
+        spread: FloatArray = self.scale / np.sqrt(first**-2.0 + self._told[feature])
+        return spread
 
     def learn(self, residuals: list[FloatArray], noise: FloatArray) -> None:
         """Take a step, from a sum of residuals (cells,) and its noise for each feature."""
@@ -172,13 +180,15 @@ class Learner:
         variance: FloatArray,
     ) -> None:
         told = coupling.times(joint)
-        self._last = []
+        self._told = [
+            curvature**2 / (float(noise) + curvature + 1e-9)
+            for curvature, noise in zip(curvatures, variance, strict=True)
+        ]
         for k, (score, curvature) in enumerate(zip(self._scores, curvatures, strict=True)):
             ordered = isinstance(self.labels.space.features[k], Numeric)
             own = shape(
                 goal[k] - told[k], curvature, float(variance[k]), ordered=ordered, sizes=SMALL_SIZES
             )
-            self._last.append(own)
             fine = self.labels.centred(k, own.mean)
             fine = fine - score * (float((score * curvature) @ fine) / coupling.own[k])
             step = self._start[k] + joint[k] + fine - self.shapes[k]

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from kesit_privacy.features import FloatArray
-from kesit_privacy.model_file import FORMAT
+from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
-from kesit_server import results
 from kesit_server.classification.classifier import Classifier
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
@@ -62,7 +61,7 @@ class ModelCard:
     @property
     def file(self) -> str:
         """Name of its JSON file."""
-        return results.MODEL
+        return MODEL
 
     @property
     def importances(self) -> dict[str, float]:
@@ -85,6 +84,7 @@ class ModelCard:
             "notes": list(NOTES),
             "not_for": [words.as_dict() for words in NOT_FOR],
             "purpose": study.purpose,
+            "legal_basis": study.legal_basis,
             "estimator": study.classifying.estimator,
             "target": target.feature.name,
             "classes": list(target.classes),
