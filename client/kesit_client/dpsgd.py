@@ -33,7 +33,7 @@ CLIP_UNITS = 1 << 16
 """Lattice units of the clip: a gradient's truncation loses 2^-16 of it in each coordinate."""
 
 LARGEST_UNITS = CLIP_UNITS << 1
-"""No coordinate counts as longer before the clip, so that squared norms are exact (see `lattice`)."""
+"""No coordinate counts as longer before the clip, so that squared norms are exact."""
 
 NUMBERS = 1 << 21
 """Gradients' coordinates that are held at a time; no result depends on it."""
@@ -62,7 +62,8 @@ def trained(
             optimizer.step()
             optimizer.zero_grad()
     flat = np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
-    return np.rint(flat * WEIGHT).astype(np.int64)
+    weights: IntArray = np.rint(flat * WEIGHT).astype(np.int64)
+    return weights
 
 
 def lattice(gradients: FloatArray, largest: float) -> FloatArray:
@@ -72,8 +73,8 @@ def lattice(gradients: FloatArray, largest: float) -> FloatArray:
     longer than 2·largest is cut to that, so squared norms are at most d·2^34, exact in float64 for
     d up to 2^19. `clip` checks the norm in integers.
     """
-    finite = np.isfinite(gradients).all(axis=1)
-    gradients = np.where(finite[:, None], gradients, 0.0)
+    finite = np.isfinite(gradients).all(axis=1, keepdims=True)
+    gradients = np.where(finite, gradients, 0.0)
     limit = 2 * largest
     found = np.trunc(np.clip(gradients, -limit, limit) / largest * CLIP_UNITS)
     norms_sq = np.einsum("ij,ij->i", found, found)

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from kesit_privacy.additive_view import usual as usual_row
+from kesit_privacy.additive_view import view
+from kesit_privacy.cells import cells_of
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError, ModelError
 from kesit_privacy.features import CodeArray, Feature, FloatArray
 from kesit_privacy.models import Model, read_model
-from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
+from kesit_privacy.network import Network
+from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
 
 MODEL = "model.json"
 """Name of the file in a result folder."""
@@ -35,6 +39,8 @@ class ScoringModel:
         purpose, legal_basis: of the study, for which alone it may be used.
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
+        shapes: the model as features that add up (of a network: its `additive_view`).
+        usual_codes: for each feature, the code of its most frequent cell.
     """
 
     purpose: str
@@ -44,6 +50,8 @@ class ScoringModel:
     features: tuple[Feature, ...]
     model: Model
     usual: FloatArray
+    shapes: Scorecard
+    usual_codes: tuple[int, ...]
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -61,7 +69,9 @@ class ScoringModel:
         space = Embedding(features, tuple(range(len(features))))
         logits = 1 if len(classes) == 2 else len(classes)
         model = read_model(space, logits, plain["model"])
-        usual = _usual(model, plain["cell_customers"])
+        customers = _customers(space, plain["cell_customers"])
+        shapes = view(model, customers)
+        usual = _usual(shapes, plain["cell_customers"])
         text = TypeAdapter(str)
         return cls(
             text.validate_python(plain["purpose"], strict=True),
@@ -71,6 +81,8 @@ class ScoringModel:
             features,
             model,
             usual,
+            shapes,
+            tuple(usual_row(space, customers)[0].tolist()),
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:
@@ -82,14 +94,25 @@ class ScoringModel:
         """What each feature adds beyond what is usual, in logits: (n, features, logits).
 
         A reason is exact: an additive model's points are the sum of these, the usual points and the
-        intercept.
+        intercept. Of a network it is what the points would change if the feature alone were what it
+        is for a usual customer.
         """
+        if isinstance(self.model, Network):
+            return self._differences(codes)
         found = [
             part.points(feature, codes[:, place]) / LOGIT - usual
             for place, (feature, part, usual) in enumerate(
-                zip(self.features, self.model.parts, self.usual, strict=True)
+                zip(self.features, self.shapes.parts, self.usual, strict=True)
             )
         ]
+        return np.stack(found, axis=1)
+
+    def _differences(self, codes: CodeArray) -> FloatArray:
+        points, found = self.model.points(codes), []
+        for place, code in enumerate(self.usual_codes):
+            changed = codes.copy()
+            changed[:, place] = code
+            found.append((points - self.model.points(changed)) / LOGIT)
         return np.stack(found, axis=1)
 
 
@@ -115,7 +138,16 @@ def read(folder: Path) -> ScoringModel:
         ) from error
 
 
-def _usual(model: Model, customers: Any) -> FloatArray:
+def _customers(space: Embedding, given: Any) -> list[FloatArray]:
+    """The file's customers of each feature's cells."""
+    found = [np.array(sizes, dtype=np.float64) for sizes in given]
+    for feature, sizes in zip(space.features, found, strict=True):
+        if sizes.ndim != 1 or len(sizes) < 3 or len(sizes) != cells_of(feature, len(sizes) - 1):
+            raise ValueError("cell_customers are not those of the features")
+    return found
+
+
+def _usual(model: Scorecard, customers: Any) -> FloatArray:
     """Mean points of each feature over its cells' customers, in logits."""
     found = []
     for part, given in zip(model.parts, customers, strict=True):

@@ -14,7 +14,6 @@ from fractions import Fraction
 from typing import Literal, Protocol
 
 import numpy as np
-
 from numpy.typing import NDArray
 
 from kesit_privacy.features import IntArray

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from kesit_privacy.additive_view import view
 from kesit_privacy.features import FloatArray
 from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
-from kesit_server.classification.classifier import Classifier
+from kesit_server.classification import neural
+from kesit_server.classification.classifier import Classifier, Fitted
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -67,9 +69,10 @@ class ModelCard:
     def importances(self) -> dict[str, float]:
         """How much each feature's points differ between customers, in logits; largest first."""
         fitted = self.classifier.fitted
+        shapes = view(fitted.model, fitted.labels.sizes)
         found = {}
         for place, feature in enumerate(fitted.labels.space.features):
-            part = fitted.model.parts[place]
+            part = shapes.parts[place]
             assert isinstance(part, Cells)
             spread = [fitted.labels.variance(place, column) for column in part.array.T / LOGIT]
             found[feature.name] = float(np.sqrt(np.mean(spread)))
@@ -93,7 +96,7 @@ class ModelCard:
                 name: words.as_dict() for name, words in labels(fitted.labels.space).items()
             },
             "model": fitted.model.params(),
-            "spreads": [_rounded(spread) for spread in fitted.spreads],
+            "spreads": [_rounded(spread) for spread in _spreads(fitted)],
             "cell_customers": [_rounded(sizes, 1) for sizes in fitted.labels.sizes],
             "customers": round(fitted.labels.customers, 1),
             "class_shares": _rounded(fitted.labels.shares),
@@ -104,6 +107,11 @@ class ModelCard:
 def model_card(classifier: Classifier) -> ModelCard:
     """The card of a trained classifier."""
     return ModelCard(classifier)
+
+
+def _spreads(fitted: Fitted) -> tuple[FloatArray, ...]:
+    """Spreads of the cells; none of a network, whose noise goes through its layers."""
+    return () if isinstance(fitted, neural.Fitted) else fitted.spreads
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:
