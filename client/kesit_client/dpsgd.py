@@ -135,6 +135,7 @@ class _Optimizer(DPOptimizer):
 
     def __init__(self, module: Any, training: Training, noise: NoiseSource) -> None:
         assert training.batch is not None
+        assert training.learning_rate is not None
         self._source, self._event = noise, training.event
         super().__init__(
             torch.optim.SGD(module.parameters(), lr=training.learning_rate),

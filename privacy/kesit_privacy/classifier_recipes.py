@@ -13,7 +13,14 @@ from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Categorical
 from kesit_privacy.study import LARGEST_EPSILON, Classification, PlanStep, Study
 from kesit_privacy.target import MAX_CLASSES
-from kesit_privacy.training import NOISE_PARTS, TRAINED, Training, least_noise
+from kesit_privacy.training import (
+    LARGEST_STEP,
+    NOISE_PARTS,
+    TRAINED,
+    WANDERING,
+    Training,
+    least_noise,
+)
 
 LABELS = PlanStep("labels", "label-histograms", 0.28)
 MOMENTS = PlanStep("moments", "score-moments", 0.09)
@@ -74,7 +81,23 @@ def _trained(study: Study) -> Training:
             f" rounds of {table.steps} steps, or finer than thousandths.",
             remedy=f"Leave it out, or choose {least:g} or more; or train for fewer steps.",
         )
-    return replace(table, batch=table.batch or batch, noise_multiplier=noise)
+    table = replace(table, batch=table.batch or batch, noise_multiplier=noise)
+    if table.learning_rate is None:
+        table = replace(table, learning_rate=_step(table, study.roster.min_size))
+    return table
+
+
+def _step(table: Training, members: int) -> float:
+    """The learning rate at which noise moves the averaged weights by `WANDERING` in all.
+
+    A step moves them by rate·clip·noise/batch times the noise of all members, divided by members;
+    in three digits, so that no rounding of another machine makes another study.
+    """
+    assert table.batch is not None
+    assert table.noise_multiplier is not None
+    steps = table.steps * table.rounds
+    wander = table.clip * table.noise_multiplier / table.batch * math.sqrt(steps / members)
+    return min(LARGEST_STEP, float(f"{WANDERING / wander:.3g}"))
 
 
 def _promised(study: Study) -> tuple[float, float]:

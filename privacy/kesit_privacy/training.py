@@ -33,6 +33,10 @@ RATE_BITS = 32
 NOISE_PARTS = 1000
 """A noise multiplier is a whole number of thousandths."""
 
+WANDERING = 0.15
+"""Standard deviation of all noise on a weight of the average, of a study that names no step."""
+
+LARGEST_STEP = 1024.0
 MAX_STEPS = 10_000
 LARGEST_NOISE = 10_000
 
@@ -51,7 +55,8 @@ class Training:
             what `rate` gives where the declared customers are divided evenly among the smallest
             roster.
         clip: largest norm of one customer's gradient.
-        learning_rate: length of a step, in gradients.
+        learning_rate: length of a step, in gradients; None: such that the noise moves a weight by
+            `WANDERING` in all (a shorter way learns less than it could, a longer one drowns).
         noise_multiplier: standard deviation of a step's noise over `clip`; None: the least that the
             pot pays for.
     """
@@ -63,7 +68,7 @@ class Training:
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     batch: Annotated[int, Field(ge=1, le=10**9)] | None = None
     clip: Annotated[float, Field(ge=2**-10, le=2**10)] = 1.0
-    learning_rate: Annotated[float, Field(gt=0, le=2**10)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, le=LARGEST_STEP)] | None = None
     noise_multiplier: Annotated[float, Field(ge=0.2, le=LARGEST_NOISE)] | None = None
 
     @cached_property

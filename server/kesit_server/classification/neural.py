@@ -34,12 +34,6 @@ from kesit_server.sums import Sums
 SEED = 17
 """Of the first weights: they must break symmetry, and need be no secret."""
 
-DAMPED = 0.5
-"""Part of each feature's own log odds that the first network starts with."""
-
-HIGH = 8.0
-"""Bias of a unit that is to be linear: its inputs hardly reach below."""
-
 
 @dataclass(frozen=True)
 class Fitted:
@@ -80,47 +74,25 @@ def fit(federation: Sums) -> Fitted:
 
 
 def start(study: Study, labels: Labels) -> Network:
-    """The first network: inputs of about unit spread, small weights, and what the histograms tell.
+    """The first network: inputs of about unit spread, small weights, the base rates as bias.
 
-    One unit a logit is the sum of each feature's own log odds, damped because features tell the
-    same things; it stands so high that it is as good as linear. The others are random.
+    Starting from the features' own log odds was tried and is worse: a unit that stands high enough
+    to be linear has so long a gradient that the clip leaves little of the others'.
     """
     assert study.training is not None
     inputs = _inputs(labels)
     hidden, logits = study.training.hidden, labels.target.logits
     rng = np.random.default_rng(SEED)
     spread = np.sqrt(1 / len(labels.space.features))
-    first = rng.normal(0, spread, (hidden, inputs.count))
-    second = rng.normal(0, np.sqrt(1 / hidden), (logits, hidden))
-    bias, last = np.zeros(hidden), _base(labels.shares)
-    for logit in range(min(logits, hidden)):
-        first[logit] = DAMPED * _odds(labels, inputs, logit)
-        bias[logit] = HIGH
-        second[:, logit] = np.eye(logits)[logit]
-        last[logit] -= HIGH
-    parts = [first, bias, second, last]
+    parts = [
+        rng.normal(0, spread, (hidden, inputs.count)),
+        np.zeros(hidden),
+        rng.normal(0, np.sqrt(1 / hidden), (logits, hidden)),
+        _base(labels.shares),
+    ]
     weights = np.concatenate([part.ravel() for part in parts]) * WEIGHT
     empty = Network(inputs, hidden, logits, (0,) * size(inputs, hidden, logits))
     return _with(empty, np.rint(weights))
-
-
-def _odds(labels: Labels, inputs: Inputs, logit: int) -> FloatArray:
-    """Weights of a unit that adds up the features' own log odds of a class, (inputs,)."""
-    kind = 1 if labels.target.logits == 1 else logit
-    found: list[FloatArray] = []
-    numbers = zip(inputs.centres, inputs.scales, strict=True)
-    for k, feature in enumerate(labels.space.features):
-        odds = labels.centred(k, labels.odds(k, kind).mean)
-        if not isinstance(feature, Numeric):
-            found.append(odds)
-            continue
-        centre, scale = next(numbers)
-        middles = (np.arange(labels.bins) + 0.5) * GRID / labels.bins
-        values = np.clip((middles - centre) * (scale / (GRID << SCALE_BITS)), -4, 4)
-        sizes = labels.sizes[k][:-1]
-        slope = float((sizes * values) @ odds[:-1]) / max(float(sizes @ values**2), 1.0)
-        found.append(np.array([slope, odds[-1]]))
-    return np.concatenate(found)
 
 
 def _with(model: Network, weights: FloatArray) -> Network:
