@@ -1,4 +1,4 @@
-"""Builders for tests of trainings: a small study that trains, a run of it, a stand-in for Opacus."""
+"""Builders for tests of trainings: a small study that trains, a run of it, a stand-in."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class _Optimizer(DPOptimizer):
         )
 
     def clip_and_accumulate(self) -> None:
-        flat = [p.grad_sample.reshape(len(p.grad_sample), -1) for p in self.params]
+        flat = [p.grad_sample.reshape(len(p.grad_sample), p.numel()) for p in self.params]
         gradients = torch.cat(flat, dim=1).numpy()
         total = lattice(gradients, self.max_grad_norm).sum(axis=0)  # whole numbers: any order
         sizes = [p.numel() for p in self.params]
