@@ -109,4 +109,6 @@ def print_model(out: Console, card: ModelCard) -> None:
     left = len(card.importances) - MOST_FEATURES
     if left > 0:
         out.print(f"not shown: {left} features that tell less (model.json)")
+    for words in card.doubts:
+        out.print(words.en)
     out.print("importance: how much its points differ between customers; 20 double the odds\n")

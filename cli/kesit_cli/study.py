@@ -48,7 +48,8 @@ def new(
 
     \b
     Examples that come with Kesit:
-      adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast
+      adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast (segments)
+      adult-income, bank-subscription, telco-churn (classifiers)
     """
     if example is None:
         text = resources.files("kesit_cli").joinpath("template.toml").read_text(encoding="utf-8")

@@ -34,7 +34,8 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "study_hash": study.hash,
         "purpose": study.purpose,
         "legal_basis": study.legal_basis,
-        "segmented_by": [feature.name for feature in Embedding.of(study).features],
+        "target": study.target if study.classification is not None else None,
+        "made_of": [feature.name for feature in Embedding.of(study).features],
         "protected": list(study.protected),
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "kesit": version("kesit"),
@@ -109,8 +110,8 @@ def as_text(statement: dict[str, Any]) -> str:
         " nothing of data that a member publishes otherwise, and it does not stop a member from"
         " sending wrong data about its own customers. A segment of one customer is personal data.",
         "",
-        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}. Segments were"
-        f" made of: {', '.join(statement['segmented_by'])}. Protected: {protected}.",
+        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}."
+        f" {_made(statement)}: {', '.join(statement['made_of'])}. Protected: {protected}.",
         "",
         f"Study {statement['study_hash']}, run {statement['run']}, written by Kesit"
         f" {statement['kesit']} at {statement['written_at']}.",
@@ -130,8 +131,14 @@ def _told_pots(statement: dict[str, Any]) -> list[str]:
     return ["", f"The budget has two pots, whose ε and δ add up. {'; '.join(parts)}."]
 
 
+def _made(statement: dict[str, Any]) -> str:
+    """How to begin the list of features."""
+    target = statement["target"]
+    return "Segments were made of" if target is None else f"A model of {target} was made of"
+
+
 _OF_SUMS = {
-    True: "Every number in segments.json was computed from these sums alone",
+    True: "Every number of the result was computed from these sums alone",
     False: "These sums were asked for. Each member that did not refuse was charged, so this is the"
     " most that it can have cost any of them",
 }

@@ -1,4 +1,4 @@
-"""The server's rounds of averaging, with a stand-in for Opacus: the mean, retries, the statement."""
+"""The server's rounds, with a stand-in for Opacus: the mean, retries, the statement."""
 
 from __future__ import annotations
 

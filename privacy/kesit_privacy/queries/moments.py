@@ -136,13 +136,15 @@ class ScoreMoments(Query):
             zip(self.space.features, self.space.columns, self._tables, strict=True)
         ):
             scores[:, place] = table[cell_of(feature, rows[:, column], len(table) - 1)]
-        scores = _within(scores.reshape(len(rows), -1), self.radii[0]).reshape(scores.shape)
+        scores = _within(scores.reshape(len(rows), features * classes), self.radii[0]).reshape(
+            scores.shape
+        )
         own = scores[np.arange(len(rows)), :, labels]
         slopes = np.floor(
             own * np.array(self.factors, dtype=np.float64)[labels, None] / 2**FACTOR_BITS
         )
         slopes = _within(slopes, self.radii[1])
-        wide = scores.transpose(1, 0, 2).reshape(features, -1)
+        wide = scores.transpose(1, 0, 2).reshape(features, len(rows) * classes)
         matrix = (wide @ wide.T).astype(np.int64)
         on, off, last = self.amplitudes
         weights = np.where(np.eye(features, dtype=bool), on, off)

@@ -16,6 +16,7 @@ from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server.classification import neural
 from kesit_server.classification.classifier import Classifier, Fitted
+from kesit_server.classification.doubts import doubts
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -66,6 +67,11 @@ class ModelCard:
         return MODEL
 
     @property
+    def doubts(self) -> tuple[Wording, ...]:
+        """What the model's owner should doubt."""
+        return doubts(self.classifier.fitted.labels)
+
+    @property
     def importances(self) -> dict[str, float]:
         """How much each feature's points differ between customers, in logits; largest first."""
         fitted = self.classifier.fitted
@@ -85,6 +91,7 @@ class ModelCard:
         return {
             "kesit_model": FORMAT,
             "notes": list(NOTES),
+            "doubts": [words.as_dict() for words in self.doubts],
             "not_for": [words.as_dict() for words in NOT_FOR],
             "purpose": study.purpose,
             "legal_basis": study.legal_basis,

@@ -83,6 +83,7 @@ class ModelTelling:
     spreads: tuple[FloatArray, ...]
     customers: tuple[FloatArray, ...]
     importances: Mapping[str, float]
+    doubts: tuple[Wording, ...]
     not_for: tuple[Wording, ...]
     vocabulary: Vocabulary
 
@@ -110,6 +111,7 @@ class ModelTelling:
             _arrays(plain["spreads"], model, 2) if plain["spreads"] else (),
             _arrays(plain["cell_customers"], model, 1),
             importances,
+            wordings.validate_python(plain["doubts"]),
             wordings.validate_python(plain["not_for"]),
             Vocabulary(TypeAdapter(dict[str, Wording]).validate_python(plain["labels"])),
         )
@@ -146,6 +148,8 @@ class ModelTelling:
     def text(self, language: Language = "en") -> str:
         """All of it, for a person."""
         parts = [self._head(language), self._importances(language), self._tables(language)]
+        if self.doubts:
+            parts.insert(1, "\n".join(words.of(language) for words in self.doubts))
         barred = [f"  {words.of(language)}" for words in self.not_for]
         parts.append("\n".join([_WORDS["not_for"].of(language), *barred]))
         if not self.releasable:
