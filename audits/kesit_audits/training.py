@@ -18,7 +18,7 @@ from kesit_audits.empirical import EmpiricalEpsilon, empirical_epsilon
 from kesit_audits.errors import AuditError
 from kesit_audits.whitebox import Scores
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
-from kesit_privacy.noise import NoiseSource, NoNoise
+from kesit_privacy.noise import NoiseSource, NoNoise, WordArray
 
 REPLAYS = 1000
 
@@ -43,8 +43,8 @@ def replay(
     Raises:
         AuditError: the canary moves nothing, so there is nothing to see.
     """
-    both = np.concatenate([canary[None], codes])
-    plain, moved = (train(rows, NoNoise()).astype(np.float64) for rows in (codes, both))
+    both = np.concatenate([codes, canary[None]])
+    plain, moved = (train(rows, _Everybody()).astype(np.float64) for rows in (codes, both))
     direction = moved - plain
     if not direction.any():
         raise AuditError(
@@ -55,6 +55,13 @@ def replay(
         return np.array([float((train(rows, source) - plain) @ direction) for _ in range(replays)])
 
     return Scores(scored(codes), scored(both))
+
+
+class _Everybody(NoNoise):
+    """No noise, and every step counts all rows: so the canary's own way is seen."""
+
+    def words(self, size: int) -> WordArray:
+        return np.zeros(size, dtype=np.uint32)
 
 
 def audit(

@@ -25,7 +25,6 @@ from torch import nn
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
 from kesit_privacy.network import LARGEST_HIDDEN, LARGEST_WEIGHT, WEIGHT, Network
 from kesit_privacy.noise import NoiseSource
-from kesit_privacy.queries.clusters import clip
 from kesit_privacy.scorecard import CHANCE, LARGEST, LOGIT, chances
 from kesit_privacy.training import NOISE_PARTS, Training
 
@@ -35,7 +34,10 @@ CLIP_UNITS = 1 << 16
 LARGEST_UNITS = CLIP_UNITS << 1
 """No coordinate counts as longer before the clip, so that squared norms are exact."""
 
-NUMBERS = 1 << 21
+_INWARD = 1 - 2.0**-40
+"""Shrinks a clipped gradient by far more than the few ulps that its scale may be off."""
+
+NUMBERS = 1 << 18
 """Gradients' coordinates that are held at a time; no result depends on it."""
 
 
@@ -71,15 +73,18 @@ def lattice(gradients: FloatArray, largest: float) -> FloatArray:
 
     A gradient that is not finite becomes 0 first: clipping would leave a NaN as it is. A coordinate
     longer than 2·largest is cut to that, so squared norms are at most d·2^34, exact in float64 for
-    d up to 2^19. `clip` checks the norm in integers.
+    d up to 2^19. The last check is in integers, so that the clip rests on no rounding; as in
+    `queries.clusters.clip`, no row fails it.
     """
-    finite = np.isfinite(gradients).all(axis=1, keepdims=True)
-    gradients = np.where(finite, gradients, 0.0)
-    limit = 2 * largest
-    found = np.trunc(np.clip(gradients, -limit, limit) / largest * CLIP_UNITS)
+    found = gradients * (CLIP_UNITS / largest)
+    found[~np.isfinite(found).all(axis=1)] = 0
+    np.clip(found, -LARGEST_UNITS, LARGEST_UNITS, out=found)
+    np.trunc(found, out=found)
     norms_sq = np.einsum("ij,ij->i", found, found)
-    far = np.flatnonzero(norms_sq > CLIP_UNITS * CLIP_UNITS)
-    found[far] = clip(found[far], np.full(len(far), float(CLIP_UNITS)), norms_sq[far])
+    shrunk = CLIP_UNITS / np.sqrt(np.maximum(norms_sq, 1)) * _INWARD
+    found *= np.where(norms_sq > CLIP_UNITS**2, shrunk, 1)[:, None]
+    np.trunc(found, out=found)
+    found[np.einsum("ij,ij->i", found, found) > CLIP_UNITS**2] = 0
     return found
 
 

@@ -36,7 +36,7 @@ class Lifetime:
 
     epsilon: Epsilon
     delta: Annotated[float, Field(gt=0, lt=0.1)]
-    neural_epsilon: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    neural_epsilon: Epsilon | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -70,7 +70,7 @@ def check_policy(study: Study, policy: Policy) -> None:
     """
     if study.pot is None:
         return
-    cap = policy.lifetime.neural_epsilon
+    cap = policy.lifetime.neural_epsilon or 0.0
     if cap < study.pot.epsilon:
         raise Refusal(
             RefusalCode.POLICY,
@@ -110,7 +110,7 @@ def _open(epsilon: float, delta: float) -> RdpPot:
 
 def _lifetime(policy: Policy) -> RdpPot:
     """The owner's pot, at an order that depends on the policy alone."""
-    cap = policy.lifetime.neural_epsilon
+    cap = policy.lifetime.neural_epsilon or 0.0
     if cap == 0:
         return RdpPot(0.0, policy.lifetime.delta, 2.0)
     return _open(cap, policy.lifetime.delta)

@@ -18,6 +18,7 @@ from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import PROTOCOL, check_hex
 from kesit_privacy.noise import LARGEST_SHARE_VARIANCE
 from kesit_privacy.queries.base import MAX_LENGTH
+from kesit_privacy.training import TRAINED
 
 MAX_ATTEMPTS = 3
 SCALE_BITS = 28
@@ -112,12 +113,15 @@ def read(data: bytes) -> Instruction:
     for name in ("step", "query"):
         if not isinstance(value[name], str) or not 1 <= len(value[name]) <= 120:
             raise _bad(name)
+    trained = value["query"] == TRAINED
     for name, (low, high) in _RANGES.items():
+        if trained and name == "delta_sq":
+            low = high = 0
         if type(value[name]) is not int or not low <= value[name] <= high:
             raise _bad(name)
     if not isinstance(value["params"], dict):
         raise _bad("params")
-    value["variance"] = _variance(value["variance"])
+    value["variance"] = _no_variance(value["variance"]) if trained else _variance(value["variance"])
     value["roster"] = _roster(value["roster"])
     value["canaries"] = _canaries(value["canaries"], value["length"])
     return Instruction(**value)
@@ -128,7 +132,7 @@ _RANGES = {
     "attempt": (1, MAX_ATTEMPTS),
     "query_version": (1, 1 << 16),
     "scale_bits": (MIN_SCALE_BITS, MAX_SCALE_BITS),
-    "delta_sq": (0, 1 << 100),
+    "delta_sq": (1, 1 << 100),
     "colluders": (0, 1 << 20),
     "multiplicity": (1, 1 << 10),
     "length": (1, 2 * MAX_LENGTH),
@@ -139,10 +143,16 @@ def _variance(value: Any) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2 or any(type(x) is not int for x in value):
         raise _bad("variance")
     numerator, denominator = value
-    reduced = denominator >= 1 and numerator >= 0 and math.gcd(numerator, denominator) == 1
+    reduced = denominator >= 1 and numerator >= 1 and math.gcd(numerator, denominator) == 1
     if not reduced or numerator > LARGEST_SHARE_VARIANCE * denominator:
         raise _bad("variance")
     return numerator, denominator
+
+
+def _no_variance(value: Any) -> tuple[int, int]:
+    if value != [0, 1] or any(type(x) is not int for x in value):
+        raise _bad("variance")
+    return 0, 1
 
 
 def _roster(value: Any) -> tuple[str, ...]:

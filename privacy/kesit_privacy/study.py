@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_privacy import accounting, canonical
@@ -127,11 +127,12 @@ class PlanStep:
     query: Name
     share: Annotated[float, Field(ge=0, le=1)]
 
-    @model_validator(mode="after")
-    def _paid_once(self) -> PlanStep:
-        if (self.share == 0) != (self.query == TRAINED):
-            raise ValueError(f"share must be 0 for {TRAINED}, and more for any other query")
-        return self
+    @field_validator("share")
+    @classmethod
+    def _paid_once(cls, share: float, info: ValidationInfo) -> float:
+        if (share == 0) != (info.data.get("query") == TRAINED):
+            raise ValueError(f"must be 0 for {TRAINED}, and more for any other query")
+        return share
 
     @cached_property
     def exact_share(self) -> Fraction:

@@ -30,7 +30,7 @@ STUDY = neural_study()
 
 
 def asked(steps: int, rate: float, noise: float) -> TrainedWeights:
-    """A training that is charged about ε = 4, of a clip far below the canary's gradient."""
+    """A training of less than ε = 3, of a clip far below the canary's gradient."""
     query = training_query(STUDY)
     changed = replace(
         query.training, steps=steps, rate=rate, noise_multiplier=noise, clip=0.05, batch=1
@@ -38,8 +38,8 @@ def asked(steps: int, rate: float, noise: float) -> TrainedWeights:
     return replace(query, training=replace(changed, learning_rate=0.1))
 
 
-ONE = asked(1, 1.0, 1.0)
-MORE = asked(6, 0.5, 1.5)
+ONE = asked(1, 1.0, 2.0)
+MORE = asked(6, 0.5, 3.0)
 
 
 def canary(query: TrainedWeights) -> CodeArray:

@@ -123,7 +123,7 @@ def test_another_run_of_the_study_has_the_same_pot(stand_in: list[TrainedWeights
     assert ask(run.node, second.order(), second.transcript) == (RefusalCode.BUDGET, b"")
 
 
-def lifetime(epsilon: float) -> Callable[[Node], None]:
+def lifetime(epsilon: float | None) -> Callable[[Node], None]:
     """A policy with this much for trainings."""
 
     def change(node: Node) -> None:
@@ -150,7 +150,7 @@ def test_lifetime_pot_counts_all_studies(stand_in: list[TrainedWeights]) -> None
 
 def test_no_trainings_without_a_pot(stand_in: list[TrainedWeights]) -> None:
     run = start(stand_in)
-    lifetime(0.0)(run.node)
+    lifetime(None)(run.node)
     request = HelloRequest(run.study.hash, "ab" * 16, SERVER.public)
     assert run.node.hello(request.encoded) == refusal(RefusalCode.POLICY)
     assert "neural_epsilon" in cause(run.node)
@@ -176,8 +176,8 @@ def test_a_forecast_looks_into_the_pots(stand_in: list[TrainedWeights]) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"variance": (1 << 40, 1)}, RefusalCode.NOT_IN_PLAN),
-        ({"delta_sq": 1}, RefusalCode.NOT_IN_PLAN),
+        ({"variance": (1 << 40, 1)}, RefusalCode.BAD_REQUEST),
+        ({"delta_sq": 1}, RefusalCode.BAD_REQUEST),
         ({"multiplicity": 2}, RefusalCode.NOT_IN_PLAN),
         ({"scale_bits": 17}, RefusalCode.BAD_REQUEST),
         ({"length": 1}, RefusalCode.BAD_REQUEST),
@@ -241,7 +241,7 @@ def test_no_other_query_goes_without_noise(stand_in: list[TrainedWeights]) -> No
     silent = replace(order, variance=(0, 1))
     assert ask(run.node, silent, run.transcript) == (RefusalCode.BAD_REQUEST, b"")
     unproven = replace(silent, delta_sq=0)
-    assert ask(run.node, unproven, run.transcript) == (RefusalCode.NOT_IN_PLAN, b"")
+    assert ask(run.node, unproven, run.transcript) == (RefusalCode.BAD_REQUEST, b"")
     assert ask(run.node, order, run.transcript)[0] is RefusalCode.OK
 
 

@@ -96,7 +96,7 @@ def test_no_other_training_is_read(changes: dict[str, Any], field: str) -> None:
 
 def test_only_trainings_are_free_of_the_sums_budget() -> None:
     for query, share in (("residual-sums", 0.0), ("trained-weights", 0.1)):
-        with pytest.raises(ValueError, match="share must be 0 for trained-weights"):
+        with pytest.raises(ValueError, match="must be 0 for trained-weights"):
             PlanStep("step", query, share)
 
 

@@ -1,6 +1,6 @@
 """The catalogue: every sum that a client can be asked for, by name and version.
 
-Adding a query is adding a class here; a client answers nothing else.
+Adding a query is adding a class here; a client answers nothing else, but trainings of a network.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ CATALOGUE: dict[tuple[str, int], type[Query]] = {
     (query.name, query.version): query
     for query in (
         *(Marginals, Grid, ClusterSums, Evaluation),
-        *(LabelHistograms, ScoreMoments, ResidualSums, TrainedWeights),
+        *(LabelHistograms, ScoreMoments, ResidualSums),
     )
 }
+
+TRAININGS: dict[tuple[str, int], type[Query]] = {
+    (TrainedWeights.name, TrainedWeights.version): TrainedWeights
+}
+"""What a client can be asked for that is no sum of a row function (rule 20 of the protocol)."""
 
 __all__ = [
     "CATALOGUE",
@@ -47,7 +52,7 @@ def bind(study: Study, name: str, version: int, params: dict[str, Any], scale_bi
     Raises:
         ProtocolError: no such query, or parameters out of range.
     """
-    query = CATALOGUE.get((name, version))
+    query = CATALOGUE.get((name, version)) or TRAININGS.get((name, version))
     if query is None:
         raise refuse(f"no query {name!r} version {version}")
     return query.bind(study, params, scale_bits)

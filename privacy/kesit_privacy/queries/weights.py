@@ -48,7 +48,7 @@ class TrainedWeights(Query):
             study.training,
             scale_bits,
         )
-        if query.model.hidden != study.training.hidden or query.length > MAX_LENGTH:
+        if query.model.hidden != study.training.hidden or query.length > MAX_LENGTH // 2:
             raise refuse("the network is not that of the study")
         return query
 
