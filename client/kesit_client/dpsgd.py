@@ -10,9 +10,6 @@ whoever else is in the batch, and a sum of gradients the same in any order.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -182,14 +179,6 @@ def _backward(module: Any, inputs: FloatArray, labels: IntArray) -> None:
         for p in module.parameters():
             p.grad_sample = torch.zeros((0, *p.shape), dtype=torch.float64)
         return
-    with _quiet():
-        logits = module(torch.from_numpy(inputs / GRID))
-        _CrossEntropy.apply(logits, torch.from_numpy(labels)).backward()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's warning that inputs need no gradient, which is meant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    # Inputs that need a gradient: torch would warn of hooks on a layer without one.
+    logits = module(torch.from_numpy(inputs / GRID).requires_grad_())
+    _CrossEntropy.apply(logits, torch.from_numpy(labels)).backward()

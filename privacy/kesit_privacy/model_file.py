@@ -21,7 +21,6 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError, ModelError
 from kesit_privacy.features import CodeArray, Feature, FloatArray
 from kesit_privacy.models import Model, read_model
-from kesit_privacy.network import Network
 from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
 
 MODEL = "model.json"
@@ -32,6 +31,27 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A network at its usual customer.
+
+    Attributes:
+        shapes: what each feature alone changes there; usual: (features,) that customer's codes.
+    """
+
+    shapes: Scorecard
+    usual: CodeArray
+
+    def reasons(self, model: Model, codes: CodeArray) -> FloatArray:
+        """What each feature changes against a usual value, in logits: (n, features, logits)."""
+        points, found = model.points(codes), []
+        for place, code in enumerate(self.usual):
+            changed = codes.copy()
+            changed[:, place] = code
+            found.append((points - model.points(changed)) / LOGIT)
+        return np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
 class ScoringModel:
     """A classifier for customers who are coded by `features`.
 
@@ -39,8 +59,7 @@ class ScoringModel:
         purpose, legal_basis: of the study, for which alone it may be used.
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
-        shapes: the model as features that add up (of a network: its `additive_view`).
-        usual_codes: for each feature, the code of its most frequent cell.
+        cut: of a network, what takes the place of points that add up.
     """
 
     purpose: str
@@ -50,8 +69,7 @@ class ScoringModel:
     features: tuple[Feature, ...]
     model: Model
     usual: FloatArray
-    shapes: Scorecard
-    usual_codes: tuple[int, ...]
+    cut: Cut | None = None
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -81,8 +99,7 @@ class ScoringModel:
             features,
             model,
             usual,
-            shapes,
-            tuple(usual_row(space, customers)[0].tolist()),
+            None if model is shapes else Cut(shapes, usual_row(space, customers)[0]),
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:
@@ -97,8 +114,8 @@ class ScoringModel:
         intercept. Of a network it is what the points would change if the feature alone were what it
         is for a usual customer.
         """
-        if isinstance(self.model, Network):
-            return self._differences(codes)
+        if self.cut is not None:
+            return self.cut.reasons(self.model, codes)
         found = [
             part.points(feature, codes[:, place]) / LOGIT - usual
             for place, (feature, part, usual) in enumerate(
@@ -107,13 +124,13 @@ class ScoringModel:
         ]
         return np.stack(found, axis=1)
 
-    def _differences(self, codes: CodeArray) -> FloatArray:
-        points, found = self.model.points(codes), []
-        for place, code in enumerate(self.usual_codes):
-            changed = codes.copy()
-            changed[:, place] = code
-            found.append((points - self.model.points(changed)) / LOGIT)
-        return np.stack(found, axis=1)
+    @property
+    def shapes(self) -> Scorecard:
+        """The model as features that add up; of a network, its picture (`additive_view`)."""
+        if self.cut is not None:
+            return self.cut.shapes
+        assert isinstance(self.model, Scorecard)
+        return self.model
 
 
 def read(folder: Path) -> ScoringModel:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from kesit_client import pots
-from kesit_privacy.errors import BudgetError
+from kesit_privacy.errors import BudgetError, ModelError
+from kesit_privacy.model_file import ScoringModel
 from kesit_privacy.network import WEIGHT
 from kesit_privacy.queries import TrainedWeights
+from kesit_privacy.scorecard import CHANCE
 from kesit_server.classification import neural
+from kesit_server.classification.card import model_card
+from kesit_server.classification.classifier import Classifier
+from kesit_server.classification.onnx_export import onnx_model
 from kesit_server.pots import Spent
 from kesit_server.statement import as_text, privacy_statement
 from runs import Run
@@ -94,3 +101,21 @@ def test_the_first_network_knows_the_base_rate(stand_in: list[TrainedWeights]) -
     assert not bias.any()
     assert last[0] / WEIGHT == pytest.approx(np.log(shares[1] / shares[0]), abs=1e-4)
     assert start == neural.start(STUDY, found.labels)
+
+
+def test_a_network_is_told_and_scores_from_its_file(stand_in: list[TrainedWeights]) -> None:
+    run = Run(STUDY, 4, codes=CODES)
+    found = Classifier(STUDY, fitted(run), noisy=True)
+    card = model_card(found)
+    plain = json.loads(json.dumps(card.as_dict()))
+    assert set(card.importances) == {"tenure", "spending", "channel"}
+    model = ScoringModel.from_dict(plain)
+    codes = CODES[:50, : len(model.features)]
+    assert (model.chances(codes) == found.fitted.model.chances(codes) / CHANCE).all()
+    reasons = model.reasons(codes)
+    assert reasons.shape == (50, 3, 1)
+    assert model.cut is not None
+    usual = np.tile(model.cut.usual, (1, 1))
+    assert not model.reasons(usual).any()
+    with pytest.raises(ModelError, match="neural network"):
+        onnx_model(model)
