@@ -109,6 +109,11 @@ def print_model(out: Console, card: ModelCard) -> None:
     left = len(card.importances) - MOST_FEATURES
     if left > 0:
         out.print(f"not shown: {left} features that tell less (model.json)")
+    judged = card.classifier.judged
+    if judged is not None:
+        out.print(judged.evaluation.text(), markup=False, soft_wrap=True)
+        for found in judged.uplift:
+            out.print(found.text(), markup=False, soft_wrap=True)
     for words in card.doubts:
-        out.print(words.en)
+        out.print(words.en, soft_wrap=True)
     out.print("importance: how much its points differ between customers; 20 double the odds\n")

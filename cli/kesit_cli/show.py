@@ -204,6 +204,7 @@ def privacy_text(statement: dict[str, Any]) -> str:
             f"{spent} ε = {statement['epsilon_spent']:g} at δ = {statement['delta']:g} of the"
             f" agreed ε = {statement['epsilon_agreed']:g}, for one customer added or removed, in"
             f" these sums alone: {sums}.",
+            *([statement["apart"]["en"]] if statement["apart"] else []),
             f"It holds against the server together with any {statement['max_colluders']} of the"
             f" {statement['members']} members.",
         ]

@@ -219,6 +219,12 @@ def _print_study(screen: Console, study: Study) -> None:
         table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
     screen.print()
     show.put(screen, table)
+    held = [step for step in study.plan if step.held_out]
+    if held:
+        screen.print(
+            f"{' and '.join(step.step for step in held)}: of the {study.classifying.holdout:.0%} of"
+            " customers whom the other sums leave out, so shares add up for each group by itself"
+        )
     screen.print(f"with {least} members; more members add less\n")
 
 
@@ -228,8 +234,9 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster sums
     and the evaluation, whose counts have the share s of the sensitivity); the opened noise is
     √(n/(n-c)) times the one that is charged. Infinite if the step's share of the budget rounds to
-    nothing. In label histograms it is that of the feature with the most weight; other sums of a
-    classifier count no customers, and their noise is on a residual of 1.
+    nothing. In label histograms it is that of the feature with the most weight; other training sums
+    of a classifier count no customers, and their noise is on a residual of 1. Its evaluation's
+    histogram of two classes has weight 1.
     """
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
@@ -247,7 +254,8 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
         return sigma / float(labels_query(study).amplitudes.max())
     if step.query == "marginals":
         return sigma * math.sqrt(len(Embedding.of(study).features))
-    percent = {"grid": 100, "evaluation": SIZE}.get(step.query, segmentation.COUNT_SHARE)
+    whole = {"grid": 100, "score-evaluation": 100, "evaluation": SIZE}
+    percent = whole.get(step.query, segmentation.COUNT_SHARE)
     if step.step in recipes.levels(study):
         percent = codebook.COUNT_SHARE
     return sigma / math.sqrt(percent / 100)

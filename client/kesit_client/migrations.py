@@ -29,6 +29,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # What was asked, for the owner's log; null for older charges and for merged ones.
     ("ALTER TABLE charge ADD COLUMN request BLOB",),
+    # Whose sum it was; older charges were paid by all customers.
+    (
+        "ALTER TABLE charge ADD COLUMN side TEXT NOT NULL DEFAULT 'all'"
+        " CHECK (side IN ('all', 'train', 'held'))",
+    ),
     # Trainings by DP-SGD: the event beside a charge of 0 units (see `pots`).
     (
         "CREATE TABLE training (instruction BLOB PRIMARY KEY, study TEXT NOT NULL,"

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kesit_client import pots
+from kesit_client.books import Run
 from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
 from kesit_client.errors import ConsentError, SourceError
 from kesit_client.policy import Policy
-from kesit_client.store import Run, Store
+from kesit_client.store import Store
 from kesit_client.training import train
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form

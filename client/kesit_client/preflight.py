@@ -1,8 +1,8 @@
 """What a study would cost this client, answered before anything is spent.
 
 The forecast reads the same budgets as the checklist that decides inside a run
-(`checklist.budgets`), and assumes a whole run: all its attempts together never cost more than the
-study's μ².
+(`checklist.budgets`), and assumes a whole run: on neither side do all its attempts together cost
+more than the study's μ², so that a customer pays as much at most, whichever side is dearer so far.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def forecast(
             pots.check(study, policy, books, study.training.rounds)
     return tuple(
         Forecast(
-            name,
-            cap,
-            spent,
+            budget.name,
+            budget.cap,
+            budget.spent,
             study.mu2_units,
-            study.sums_delta if name == STUDY else policy.lifetime.delta,
+            study.sums_delta if budget.name == STUDY else policy.lifetime.delta,
         )
-        for name, cap, spent in found
+        for budget in found
     )
 
 
@@ -99,7 +99,7 @@ def standing(policy: Policy, store: Store, now: float | None = None) -> tuple[Fo
     moment = time.time() if now is None else now
     with store.transaction() as books:
         found = caps(policy, books, moment)
-    return tuple(Forecast(name, cap, spent, 0, policy.lifetime.delta) for name, cap, spent in found)
+    return tuple(Forecast(b.name, b.cap, b.spent, 0, policy.lifetime.delta) for b in found)
 
 
 def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:

@@ -138,7 +138,7 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
 def signal(study: Study) -> tuple[float, float]:
     """The study's signal-to-noise ratio, and the one below which it is refused."""
     if study.classification is not None:
-        return classifier_recipes.signal_to_noise(study), classifier_recipes.SMALLEST_SNR
+        return classifier_recipes.signal_to_noise(study), classifier_recipes.smallest_snr(study)
     return signal_to_noise(study), SMALLEST_SNR
 
 

@@ -15,6 +15,7 @@ from kesit_privacy import canonical
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import check_hex
 from kesit_privacy.identity import Identity, verify
+from kesit_privacy.sides import BookSide
 from kesit_privacy.training import Event
 
 LOG_TAG = "kesit spending log v1"
@@ -25,9 +26,10 @@ LARGEST_COUNT = 1 << 56
 
 @dataclass(frozen=True)
 class Spending:
-    """One attempt at one sum, and what each member of its roster was charged.
+    """One attempt at one sum, and what each member of its roster was charged, on which side.
 
-    A training is charged `trained` to a pot of its own, and 0 units.
+    Logs of before there were sides name none: their sums were paid by all customers. A training is
+    charged `trained` to a pot of its own, and 0 units.
     """
 
     study: str
@@ -38,11 +40,15 @@ class Spending:
     instruction: str
     units: int
     roster: tuple[str, ...]
+    side: BookSide = BookSide.ALL
     trained: Event | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As canonical JSON; without `trained` where nothing was, as logs have always been."""
+        """As canonical JSON; without `side` where all paid, and without `trained` where nothing
+        was, as logs have always been."""
         plain = asdict(self)
+        if self.side is BookSide.ALL:
+            del plain["side"]
         if self.trained is None:
             del plain["trained"]
         return plain
@@ -67,7 +73,7 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
         server, tag = body["server"], body["tag"]
         check_hex(server, 32)
         entries = tuple(_entry(item) for item in body["entries"])
-    except (OSError, KeyError, TypeError, ProtocolError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ProtocolError) as error:
         raise ProtocolError(
             f"{path}: is not a spending log.", remedy="Ask the coordinator for its signed log."
         ) from error
@@ -84,6 +90,8 @@ def _entry(value: dict[str, Any]) -> Spending:
     read: dict[str, Any] = {"roster": tuple(value["roster"])}
     if "trained" in value:
         read["trained"] = Event.read(value["trained"])
+    if "side" in value:
+        read["side"] = BookSide(value["side"])
     entry = Spending(**{**value, **read})
     for text, size in ((entry.study, 32), (entry.run, 16), (entry.instruction, 32)):
         check_hex(text, size)

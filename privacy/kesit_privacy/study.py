@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from kesit_privacy import accounting, canonical
 from kesit_privacy.features import STRICT, Feature, Name
 from kesit_privacy.processing import Processing
+from kesit_privacy.sides import HELD_OUT_QUERIES, BookSide
 from kesit_privacy.training import TRAINED, Training, open_pot
 
 STUDY_FORMAT = 1
@@ -91,6 +92,12 @@ class Classification:
             their ids; the evaluation counts them alone.
         split: another number holds out other customers.
         bins: cells of a numeric feature's shape.
+        keep: number of features that stay in an additive model, those that tell most of the target
+            by the label histograms; all of them if None. It costs nothing beside that sum.
+        threshold: chance of the second of two classes from which it is predicted; chosen from
+            the training sums if None.
+        arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
+            first; no model sees it.
         training: of a neural network; of no other estimator.
     """
 
@@ -100,6 +107,9 @@ class Classification:
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
+    keep: Annotated[int, Field(ge=1, le=2000)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    arms: Name | None = None
     training: Training | None = None
 
     @model_validator(mode="after")
@@ -138,6 +148,11 @@ class PlanStep:
     def exact_share(self) -> Fraction:
         """The share as the decimal number that stands in the file."""
         return Fraction(repr(self.share))
+
+    @property
+    def held_out(self) -> bool:
+        """Whether only customers whom training left out are counted."""
+        return self.query in HELD_OUT_QUERIES
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -185,9 +200,13 @@ class Study:
         steps = [step.step for step in plan]
         if len(set(steps)) != len(steps):
             raise ValueError("two steps have the same name")
-        if plan and sum(step.exact_share for step in plan) != 1:
-            total = float(sum(step.exact_share for step in plan))
-            raise ValueError(f"the shares add up to {total:g}; they must add up to exactly 1")
+        held = sum(step.exact_share for step in plan if step.held_out)
+        total = sum(step.exact_share for step in plan if not step.held_out)
+        if plan and total != 1:
+            what = f"the {'training ' if held else ''}shares add up to {float(total):g}"
+            raise ValueError(f"{what}; they must add up to exactly 1")
+        if held > 1:
+            raise ValueError(f"the evaluation's shares add up to {float(held):g}, more than 1")
         return plan
 
     @property
@@ -257,6 +276,12 @@ class Study:
     def step_units(self, step: PlanStep) -> int:
         """The most that one attempt at `step` may cost, in the ledger's units."""
         return int(self.mu2_units * step.exact_share)
+
+    def side(self, step: PlanStep) -> BookSide:
+        """The side for which the plan prices `step`."""
+        if self.classification is None:
+            return BookSide.ALL
+        return BookSide.HELD if step.held_out else BookSide.TRAIN
 
 
 _TASKS = ("segmentation", "classification")

@@ -14,10 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kesit_privacy import canonical
 from kesit_privacy.features import Categorical, CodeArray, IntArray
 from kesit_privacy.parameters import whole_tuple
+from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 
 PARTS = 1000
@@ -92,10 +94,48 @@ class Side:
     def counted(self, codes: CodeArray, target: Target) -> tuple[CodeArray, IntArray]:
         """The rows of this side that have a known label, and their classes."""
         labels = target.labels(codes)
-        part = codes[:, target.part_column]
-        held = (part >= self.low) & (part < self.high)
-        keep = (labels >= 0) & (held if self.inside else ~held)
+        keep = (labels >= 0) & self.holds(codes[:, target.part_column])
         return codes[keep], labels[keep]
+
+    def holds(self, parts: CodeArray) -> NDArray[np.bool_]:
+        """Whether each of these parts is on this side."""
+        held: NDArray[np.bool_] = (parts >= self.low) & (parts < self.high)
+        return held if self.inside else ~held
+
+
+@dataclass(frozen=True)
+class Arms:
+    """The arms of an A/B evaluation: levels of a categorical feature, the first is the control.
+
+    Attributes:
+        feature: its dictionary entry; column: its place in the code matrix.
+    """
+
+    feature: Categorical
+    column: int
+
+    @classmethod
+    def of(cls, study: Study) -> Arms | None:
+        """The arms that a classifier's study names (`check_target` has checked them), or None."""
+        for column, feature in enumerate(study.features):
+            if feature.name == study.classifying.arms:
+                assert isinstance(feature, Categorical)
+                return cls(feature, column)
+        return None
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of the arms."""
+        return self.feature.levels
+
+    def known(self, codes: CodeArray) -> NDArray[np.bool_]:
+        """Whether each row's arm is one of the levels, shape (n,)."""
+        found: NDArray[np.bool_] = codes[:, self.column] < self.feature.unknown
+        return found
+
+    def places(self, codes: CodeArray) -> IntArray:
+        """The arm of each row, shape (n,); the rows are those that are `known`."""
+        return codes[:, self.column].astype(np.int64)
 
 
 def columns(study: Study) -> int:
@@ -106,6 +146,23 @@ def columns(study: Study) -> int:
 def held_out(study: Study) -> tuple[int, int]:
     """The parts that the evaluation counts and training does not."""
     return 0, round(study.classifying.holdout * PARTS)
+
+
+def book_side(study: Study, side: Side | None) -> BookSide:
+    """On which side of the books a sum over the customers of `side` stands (None: everyone).
+
+    Decided by this copy of the study, part by part: what is not wholly on one side of its own
+    split is a sum over all.
+    """
+    if side is None or study.classification is None:
+        return BookSide.ALL
+    counted, held = (s.holds(_EVERY_PART) for s in (side, Side(*held_out(study), inside=True)))
+    if not (counted & held).any():
+        return BookSide.TRAIN
+    return BookSide.ALL if (counted & ~held).any() else BookSide.HELD
+
+
+_EVERY_PART = np.arange(PARTS, dtype=np.int16)
 
 
 def parts(study: Study, ids: Iterable[str]) -> CodeArray:

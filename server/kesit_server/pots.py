@@ -9,6 +9,7 @@ from typing import Any
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.instruction import Instruction
+from kesit_privacy.sides import BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
 from kesit_privacy.training import Event
@@ -54,26 +55,30 @@ class Spent:
     """What a run cost its most charged member.
 
     Attributes:
-        units: μ² of the noisy sums. sums: their ε, at their δ.
-        trainings: ε of trainings, at their pot's δ.
+        units: μ² of the noisy sums, of the dearer side. sums, held: ε of the noisy sums at their δ,
+            for a training customer and for one who was held out. trainings: ε of trainings, at
+            their pot's δ, for a training customer.
     """
 
     units: int
     sums: float
+    held: float
     trainings: float
 
     @classmethod
     def of(cls, study: Study, entries: Sequence[Spending]) -> Spent:
         """What all entries of a run's log come to."""
-        units = sum(entry.units for entry in entries)
+        paid = BySide.total((entry.units, entry.side) for entry in entries)
         count = sum(entry.trained is not None for entry in entries)
         pot = Pot(study)
-        return cls(units, accounting.epsilon(units, study.sums_delta), pot.after(count))
+        train, held = (accounting.epsilon(u, study.sums_delta) for u in (paid.train, paid.held))
+        return cls(paid.units, train, held, pot.after(count))
 
     @property
     def epsilon(self) -> float:
-        """Both, at the study's δ: the ε of the two pots add, and so do their δ."""
-        return self.sums + self.trainings
+        """What one customer paid at most, at the study's δ: the ε of two pots add, as do their δ; a
+        customer who was held out is in no training."""
+        return max(self.sums + self.trainings, self.held)
 
 
 def alone(study: Study, entry: Spending) -> float:
@@ -90,7 +95,7 @@ def told(study: Study, spent: Spent) -> list[dict[str, Any]]:
             "pot": "noisy sums",
             "epsilon_agreed": study.sums_epsilon,
             "delta": study.sums_delta,
-            "epsilon_spent": spent.sums,
+            "epsilon_spent": max(spent.sums, spent.held),
         },
         {
             "pot": "trainings (DP-SGD)",

@@ -14,6 +14,7 @@ from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
 from kesit_privacy.noise import SECURE
+from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 from kesit_server import pots
 from kesit_server.federation import Federation
@@ -58,11 +59,13 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "max_colluders": study.roster.max_colluders,
         "members": len(federation.greeted),
         "members_left": federation.members,
+        "apart": _apart(federation),
         "sums": [
             {
                 "step": entry.step,
                 "attempt": entry.attempt,
                 "members": len(entry.roster),
+                "customers": str(entry.side),
                 "opened": any(
                     (opened.step, opened.attempt) == (entry.step, entry.attempt)
                     for opened in federation.sums
@@ -102,6 +105,7 @@ def as_text(statement: dict[str, Any]) -> str:
         f" | {row['epsilon_alone']} |"
         for row in statement["sums"]
     ]
+    lines += ["", statement["apart"]["en"]] if statement["apart"] else []
     lines += _told_pots(statement)
     protected = ", ".join(statement["protected"]) or "none"
     lines += [
@@ -162,6 +166,12 @@ def _promise(statement: dict[str, Any]) -> list[str]:
     ]
 
 
+def _apart(federation: Federation) -> dict[str, str] | None:
+    """Why the costs of training and evaluation do not add, if the run had both."""
+    sides = {entry.side for entry in federation.spending}
+    return APART.as_dict() if sides == {BookSide.TRAIN, BookSide.HELD} else None
+
+
 def round_up(epsilon: float) -> float:
     """ε to four digits after the point, never less than it is."""
     rounded = round(epsilon, 4)
@@ -191,6 +201,12 @@ def caveats(federation: Federation) -> tuple[Wording, ...]:
     return tuple(found)
 
 
+APART = Wording(
+    "The evaluation looked only at customers whom training did not look at, so the costs of the two"
+    " do not add: each customer paid for one of them.",
+    "Değerlendirme yalnızca eğitimin bakmadığı müşterilere baktı; bu yüzden ikisinin maliyeti"
+    " toplanmaz: her müşteri yalnızca birini ödedi.",
+)
 _SIMULATED_MEMBERS = Wording(
     "Simulated members, not releasable: all ran in one process.",
     "Simüle edilmiş üyeler, yayımlanamaz: hepsi tek bir süreçte çalıştı.",

@@ -21,6 +21,7 @@ from classifierkit import (
     trained,
 )
 from kesit_privacy import accounting
+from kesit_privacy.errors import StudyError
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.queries import Query
 from kesit_privacy.scorecard import CHANCE
@@ -152,8 +153,7 @@ def test_a_class_may_be_missing_at_some_clients() -> None:
     pooled = additive.fit(Pooled(study, divided.codes))
     federated = simulate(study, plan, divided).classifier.fitted
     # Another roster has another noise, which sets how much is smoothed: what is summed is the same.
-    assert federated.labels.customers == pooled.labels.customers
-    np.testing.assert_array_equal(federated.labels.by_class, pooled.labels.by_class)
+    np.testing.assert_allclose(federated.labels.by_class, pooled.labels.by_class, rtol=1e-12)
 
 
 def test_a_feature_that_is_the_target_is_told() -> None:
@@ -188,6 +188,16 @@ def test_missing_values_have_points_of_their_own() -> None:
     )
     part = trained(churn_study(epsilon=8.0), frame).classifier.fitted.model.parts[0].params()
     assert part[-1][0] > 500  # half a logit
+
+
+def test_only_the_features_that_tell_most_are_kept() -> None:
+    study = churn_study(classification={"estimator": "additive", "keep": 1, "bins": 8})
+    result = trained(study, churn_frame(5000))
+    importances = result.card.importances
+    assert max(importances, key=lambda name: importances[name]) == "tenure"
+    assert importances["spending"] == importances["channel"] == 0
+    with pytest.raises(StudyError, match="keep"):
+        churn_study(classification={"estimator": "logistic", "keep": 1})
 
 
 def test_fewer_shares_of_noise_give_other_models() -> None:

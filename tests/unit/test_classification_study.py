@@ -11,7 +11,7 @@ import pytest
 from classifierkit import churn_study, churn_tables
 from kesit_privacy import recipes
 from kesit_privacy.errors import BudgetError, StudyError
-from kesit_privacy.study import Classification
+from kesit_privacy.study import Classification, Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Side, Target, columns, held_out, parts
 from kit import random_codes, small_study
@@ -23,7 +23,19 @@ FULL: dict[str, Any] = {
     "holdout": 0.25,
     "split": 7,
     "bins": 16,
+    "keep": 2,
+    "threshold": 0.4,
+    "arms": "campaign",
 }
+ARMS = {"kind": "categorical", "name": "campaign", "levels": ["called", "left alone"]}
+
+
+def full(**changes: Any) -> Study:
+    """A study in which every field of the classifier is written out."""
+    tables = churn_tables()
+    tables["features"].append(ARMS)
+    table = {name: value for name, value in (FULL | changes).items() if value is not None}
+    return study_from_tables(tables | {"classification": table})
 
 
 def _error(**changes: Any) -> StudyError:
@@ -35,23 +47,24 @@ def _error(**changes: Any) -> StudyError:
 
 def test_the_tests_below_know_every_field() -> None:
     assert set(FULL) == {field.name for field in fields(Classification)}
-    assert churn_study(classification=FULL).chosen == ("tenure", "channel")
+    assert full().chosen == ("tenure", "channel")
 
 
 @pytest.mark.parametrize("name", FULL)
 def test_every_field_is_under_the_hash(name: str) -> None:
-    other = {
-        "estimator": "logistic",
+    other: dict[str, Any] = {
+        "estimator": {"estimator": "logistic", "keep": None},
         "features": ["tenure"],
         "positive": "no",
         "holdout": 0.3,
         "split": 8,
         "bins": 17,
-    }[name]
-    assert (
-        churn_study(classification=FULL).hash
-        != churn_study(classification=FULL | {name: other}).hash
-    )
+        "keep": 1,
+        "threshold": 0.5,
+        "arms": None,
+    }
+    change = other[name] if isinstance(other[name], dict) else {name: other[name]}
+    assert full().hash != full(**change).hash
 
 
 @pytest.mark.parametrize(
@@ -69,11 +82,18 @@ def test_every_field_is_under_the_hash(name: str) -> None:
         ("split", 1.5),
         ("bins", 1),
         ("bins", 10_000),
+        ("keep", 0),
+        ("threshold", 1.0),
+        ("arms", "left"),
+        ("arms", "nothing"),
         ("trees", 3),
     ],
 )
 def test_a_wrong_field_is_named(name: str, value: Any) -> None:
-    error = _error(classification=FULL | {name: value})
+    with pytest.raises(StudyError) as caught:
+        full(**{name: value})
+    error = caught.value
+    assert error.remedy
     assert name.rstrip("s") in error.field or "target" in error.field
 
 
@@ -101,8 +121,8 @@ def test_a_protected_target_predicts_nothing() -> None:
 
 
 def test_the_positive_level_comes_second() -> None:
-    assert Target.of(churn_study(classification=FULL)).classes == ("no", "yes")
-    other = churn_study(classification=FULL | {"positive": "no"})
+    assert Target.of(full()).classes == ("no", "yes")
+    other = full(positive="no")
     assert Target.of(other).classes == ("yes", "no")
 
 
@@ -114,6 +134,37 @@ def test_a_budget_that_could_only_guess_is_refused_with_what_would_do() -> None:
     recipes.check_budget(churn_study(epsilon=wanted, declared_customers=500))
     with pytest.raises(BudgetError):
         recipes.check_budget(churn_study(epsilon=round(wanted - 0.01, 2), declared_customers=500))
+    assert "logistic" not in error.value.remedy  # it would guess as well
+
+
+def test_where_shapes_are_too_many_logistic_regression_is_advised_and_chosen() -> None:
+    few = churn_study(epsilon=0.15, declared_customers=800)
+    with pytest.raises(BudgetError, match="needed 30") as error:
+        recipes.check_budget(few)
+    assert 'on estimator = "logistic", which needs less' in error.value.remedy
+    chosen = churn_study(epsilon=0.15, declared_customers=800, classification={"estimator": "auto"})
+    assert chosen.classifying.estimator == "logistic"
+    recipes.check_budget(chosen)
+
+
+def test_the_estimator_follows_size_and_budget_alike() -> None:
+    auto = {"classification": {"estimator": "auto"}}
+    found = {
+        (customers, epsilon): churn_study(
+            declared_customers=customers, epsilon=epsilon, **auto
+        ).classifying.estimator
+        for customers in (2000, 50_000)
+        for epsilon in (0.1, 4.0)
+    }
+    assert found == {
+        (2000, 0.1): "logistic",
+        (2000, 4.0): "logistic",
+        (50_000, 0.1): "logistic",
+        (50_000, 4.0): "additive",
+    }
+    for customers in (2000, 50_000):
+        plan = churn_study(declared_customers=customers, epsilon=4.0, **auto).plan
+        assert sum(step.exact_share for step in plan if step.step != "evaluation") == 1
 
 
 # --- who is held out -----------------------------------------------------------------------------
@@ -125,7 +176,7 @@ def test_parts_are_a_function_of_the_id_and_the_study() -> None:
     np.testing.assert_array_equal(found[:5], parts(study, ids[:5]))
     np.testing.assert_array_equal(found, parts(churn_study(epsilon=1.5), ids))
     assert (found != parts(churn_study(name="another"), ids)).mean() > 0.99
-    assert (found != parts(churn_study(classification=FULL), ids)).mean() > 0.99
+    assert (found != parts(full(), ids)).mean() > 0.99
     low, high = held_out(study)
     share = ((found >= low) & (found < high)).mean()
     assert abs(share - 0.2) < 4 * np.sqrt(0.16 / len(ids))
@@ -135,10 +186,8 @@ def test_parts_are_a_function_of_the_id_and_the_study() -> None:
 
 def test_both_sides_together_are_everybody_with_a_label() -> None:
     study = churn_study()
-    target, rng = Target.of(study), np.random.default_rng(0)
-    codes = np.concatenate(
-        [random_codes(study, 3000), rng.integers(0, PARTS, (3000, 1)).astype(np.int16)], axis=1
-    )
+    target = Target.of(study)
+    codes = random_codes(study, 3000)
     low, high = held_out(study)
     inside, kinds = Side(low, high, inside=True).counted(codes, target)
     outside, others = Side(low, high, inside=False).counted(codes, target)

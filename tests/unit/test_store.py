@@ -25,8 +25,9 @@ import pytest
 
 from kesit_client import migrations
 from kesit_client import store as store_module
+from kesit_client.books import Charge
 from kesit_client.errors import StoreError
-from kesit_client.store import Charge, Store
+from kesit_client.store import Store
 from kesit_privacy.features import IntArray
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.noise import SeededNoise

@@ -25,6 +25,7 @@ from kesit_privacy.hello import HelloRequest
 from kesit_privacy.instruction import Canaries, Instruction, instruction_hash
 from kesit_privacy.network import LARGEST_WEIGHT
 from kesit_privacy.queries import LabelHistograms, TrainedWeights
+from kesit_privacy.sides import BookSide
 from kesit_privacy.spending import Spending, read_log, sign_log
 from kesit_privacy.wire import Refusal, RefusalCode, refusal
 from kesit_server.classification.labels import labels_query
@@ -281,6 +282,7 @@ def logged(run: Trainings, order: Instruction) -> Spending:
         instruction_hash(order.encode()).hex(),
         0,
         order.roster,
+        BookSide.TRAIN,
         run.study.training.event,
     )
 

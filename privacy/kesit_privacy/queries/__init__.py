@@ -11,10 +11,13 @@ from kesit_privacy.parameters import refuse
 from kesit_privacy.queries.base import Query
 from kesit_privacy.queries.clusters import ClusterSums
 from kesit_privacy.queries.evaluation import Evaluation
+from kesit_privacy.queries.gradients import GradientSums
 from kesit_privacy.queries.histograms import Grid, Marginals
 from kesit_privacy.queries.labels import LabelHistograms
 from kesit_privacy.queries.moments import ScoreMoments
 from kesit_privacy.queries.residuals import ResidualSums
+from kesit_privacy.queries.scores import ScoreEvaluation
+from kesit_privacy.queries.second_moments import SecondMoments
 from kesit_privacy.queries.weights import TrainedWeights
 from kesit_privacy.study import Study
 
@@ -23,6 +26,8 @@ CATALOGUE: dict[tuple[str, int], type[Query]] = {
     for query in (
         *(Marginals, Grid, ClusterSums, Evaluation),
         *(LabelHistograms, ScoreMoments, ResidualSums),
+        *(SecondMoments, GradientSums),
+        ScoreEvaluation,
     )
 }
 
@@ -35,12 +40,15 @@ __all__ = [
     "CATALOGUE",
     "ClusterSums",
     "Evaluation",
+    "GradientSums",
     "Grid",
     "LabelHistograms",
     "Marginals",
     "Query",
     "ResidualSums",
+    "ScoreEvaluation",
     "ScoreMoments",
+    "SecondMoments",
     "TrainedWeights",
     "bind",
 ]

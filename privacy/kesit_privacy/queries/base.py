@@ -15,6 +15,7 @@ import numpy as np
 
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.study import Study
+from kesit_privacy.target import Side
 
 CHUNK = 2048
 """Rows at a time: keeps a chunk's arrays in the processor's cache; no result depends on it."""
@@ -62,6 +63,13 @@ class Query(ABC):
     @abstractmethod
     def _sum_chunk(self, codes: CodeArray) -> IntArray:
         """Σ f(row) over a chunk, in lattice units, shape (length,)."""
+
+    @property
+    def counts(self) -> Side | None:
+        """The customers whose rows alone can add anything: the field `side` of a query that has
+        one. None: everyone."""
+        side: Side | None = getattr(self, "side", None)
+        return side
 
     @property
     def width(self) -> int:

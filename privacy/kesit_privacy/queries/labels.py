@@ -17,6 +17,7 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.parameters import refuse, take, whole, whole_tuple
 from kesit_privacy.queries.base import MAX_LENGTH, Query
+from kesit_privacy.queries.clusters import FINEST_COUNT
 from kesit_privacy.study import Study
 from kesit_privacy.target import Side, Target
 
@@ -61,7 +62,7 @@ class LabelHistograms(Query):
         )
         if query.length > MAX_LENGTH:
             raise refuse("the histograms have too many cells")
-        if scale_bits < WEIGHT_BITS:
+        if (min(query.weights) << scale_bits) < (FINEST_COUNT << WEIGHT_BITS):
             raise refuse("the lattice is too coarse")
         return query
 

@@ -136,14 +136,14 @@ class ScoreMoments(Query):
             zip(self.space.features, self.space.columns, self._tables, strict=True)
         ):
             scores[:, place] = table[cell_of(feature, rows[:, column], len(table) - 1)]
-        scores = _within(scores.reshape(len(rows), features * classes), self.radii[0]).reshape(
-            scores.shape
-        )
+        # Not -1 for the width: a chunk of which no row counts has no size to infer it from.
+        flat = scores.reshape(len(rows), features * classes)
+        scores = within(flat, self.radii[0]).reshape(scores.shape)
         own = scores[np.arange(len(rows)), :, labels]
         slopes = np.floor(
             own * np.array(self.factors, dtype=np.float64)[labels, None] / 2**FACTOR_BITS
         )
-        slopes = _within(slopes, self.radii[1])
+        slopes = within(slopes, self.radii[1])
         wide = scores.transpose(1, 0, 2).reshape(features, len(rows) * classes)
         matrix = (wide @ wide.T).astype(np.int64)
         on, off, last = self.amplitudes
@@ -152,7 +152,7 @@ class ScoreMoments(Query):
         return np.concatenate([upper, slopes.sum(axis=0).astype(np.int64) * last])
 
 
-def _within(rows: FloatArray, radius: int) -> FloatArray:
+def within(rows: FloatArray, radius: int) -> FloatArray:
     """Rows (n, d) of whole numbers, clipped to the radius where they are longer."""
     norms_sq = np.einsum("ij,ij->i", rows, rows)
     far = np.flatnonzero(norms_sq > radius * radius)

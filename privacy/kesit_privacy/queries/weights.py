@@ -56,6 +56,10 @@ class TrainedWeights(Query):
         return {"held": self.side.params(), "model": self.model.params()}
 
     @property
+    def counts(self) -> Side:
+        return self.side
+
+    @property
     def length(self) -> int:
         return len(self.model.weights)
 

@@ -14,9 +14,9 @@ from kesit_privacy.additive_view import view
 from kesit_privacy.features import FloatArray
 from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
-from kesit_server.classification import neural
-from kesit_server.classification.classifier import Classifier, Fitted
+from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.doubts import doubts
+from kesit_server.classification.uplift import Uplift
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -87,7 +87,7 @@ class ModelCard:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `kesit_privacy.model_file` reads the model back."""
         fitted, study = self.classifier.fitted, self.classifier.study
-        target = fitted.labels.target
+        target, judged = fitted.labels.target, self.classifier.judged
         return {
             "kesit_model": FORMAT,
             "notes": list(NOTES),
@@ -103,10 +103,12 @@ class ModelCard:
                 name: words.as_dict() for name, words in labels(fitted.labels.space).items()
             },
             "model": fitted.model.params(),
-            "spreads": [_rounded(spread) for spread in _spreads(fitted)],
+            "spreads": [_rounded(spread) for spread in fitted.spreads],
             "cell_customers": [_rounded(sizes, 1) for sizes in fitted.labels.sizes],
             "customers": round(fitted.labels.customers, 1),
             "class_shares": _rounded(fitted.labels.shares),
+            "evaluation": None if judged is None else judged.evaluation.as_dict(),
+            "uplift": [] if judged is None else [_told(found) for found in judged.uplift],
             "importances": {name: round(value, 4) for name, value in self.importances.items()},
         }
 
@@ -116,9 +118,8 @@ def model_card(classifier: Classifier) -> ModelCard:
     return ModelCard(classifier)
 
 
-def _spreads(fitted: Fitted) -> tuple[FloatArray, ...]:
-    """Spreads of the cells; none of a network, whose noise goes through its layers."""
-    return () if isinstance(fitted, neural.Fitted) else fitted.spreads
+def _told(found: Uplift) -> dict[str, Any]:
+    return {**found.as_dict(), "text": {"en": found.text("en"), "tr": found.text("tr")}}
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,26 @@ class Labels:
         weights = self.sizes[feature]
         return values - float(weights @ values) / max(float(weights.sum()), 1.0)
 
+    def information(self, odds: list[FloatArray]) -> FloatArray:
+        """How much each feature tells of the target by itself, (features,), in bits.
+
+        Mutual information to second order, half of χ² over the customers: with the logits s_kc of
+        `odds` it is Σ_c share_c·Var(s_kc) / 2 nats. Smoothed odds leave out what noise adds.
+
+        Args:
+            odds: for each feature (cells, classes), as `odds` gives them.
+        """
+        shares = self.shares
+        found = [
+            sum(
+                share * self.variance(k, column * (1 - share))
+                for share, column in zip(shares, values.T, strict=True)
+            )
+            for k, values in enumerate(odds)
+        ]
+        bits: FloatArray = np.array(found) / (2 * np.log(2))
+        return bits
+
     def odds(self, feature: int, kind: int) -> Posterior:
         """Log odds of a class in each cell of a feature alone, over those of everybody."""
         share = float(self.shares[kind])

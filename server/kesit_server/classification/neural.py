@@ -8,8 +8,6 @@ each has is nobody's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from kesit_privacy import classifier_recipes
@@ -28,24 +26,12 @@ from kesit_privacy.network import (
 from kesit_privacy.queries import TrainedWeights
 from kesit_privacy.study import Study
 from kesit_privacy.target import Side, held_out
+from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.labels import Labels, labels_query
 from kesit_server.sums import Sums
 
 SEED = 17
 """Of the first weights: they must break symmetry, and need be no secret."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A network.
-
-    Attributes:
-        rounds: trainings that were averaged into it.
-    """
-
-    model: Network
-    labels: Labels
-    rounds: int
 
 
 def fit(federation: Sums) -> Fitted:
@@ -70,7 +56,7 @@ def fit(federation: Sums) -> Fitted:
             break
         weights = np.rint(opened.values / opened.roster * WEIGHT)
         model, done = _with(model, weights), done + 1
-    return Fitted(model, labels, done)
+    return Fitted(model, labels, ())
 
 
 def start(study: Study, labels: Labels) -> Network:

@@ -30,6 +30,16 @@ def mean_curvature(mean: FloatArray, variance: FloatArray) -> FloatArray:
     return found
 
 
+def bends(at: float, variance: float) -> tuple[float, float]:
+    """E[w·z] and E[w·(z² - 1)] of w = p(1-p) for log odds at + √variance·z, z standard normal.
+
+    They are the first and second derivative of w along z, on average (Stein's lemma).
+    """
+    chance = sigmoid(at + np.sqrt(variance) * _NODES)
+    weighted = chance * (1 - chance) * _WEIGHTS
+    return float(weighted @ _NODES), float(weighted @ (_NODES**2 - 1))
+
+
 def intercept(variance: float, base: float) -> float:
     """The log odds a for which the mean of sigmoid(a + N(0, variance)) is `base`, by bisection."""
     low, high = -30.0, 30.0

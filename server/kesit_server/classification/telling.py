@@ -19,6 +19,7 @@ from kesit_privacy.features import GRID, Feature, FloatArray, Numeric
 from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server import naming, telling
+from kesit_server.classification.judged import ModelEvaluation
 from kesit_server.naming import Language, Vocabulary, Wording
 from kesit_server.telling import NOT_RELEASABLE
 
@@ -42,6 +43,14 @@ _WORDS = {
     "start": Wording("everybody", "herkes"),
     "missing": Wording("(missing)", "(eksik)"),
     "unknown": Wording("(unknown)", "(bilinmeyen)"),
+    "judged": Wording(
+        "How good it is (customers whom training did not count)",
+        "Ne kadar iyi (eğitimin saymadığı müşterilerde)",
+    ),
+    "unjudged": Wording(
+        "How good it is was not evaluated: nothing was left for that sum.",
+        "Ne kadar iyi olduğu ölçülmedi: o toplam için bütçe kalmadı.",
+    ),
     "not_for": Wording("What it must not be used for", "Ne için kullanılamaz"),
 }
 
@@ -70,7 +79,7 @@ class ModelTelling:
     Attributes:
         spreads, customers: for each feature, (cells, logits) and (cells,), as in the file; of a
             network there are no spreads.
-        evaluation: as the file has it; None if there was none.
+        evaluation: None if there was none; uplift: of an A/B evaluation, told.
     """
 
     study: str
@@ -83,6 +92,8 @@ class ModelTelling:
     spreads: tuple[FloatArray, ...]
     customers: tuple[FloatArray, ...]
     importances: Mapping[str, float]
+    evaluation: ModelEvaluation | None
+    uplift: tuple[Wording, ...]
     doubts: tuple[Wording, ...]
     not_for: tuple[Wording, ...]
     vocabulary: Vocabulary
@@ -94,7 +105,7 @@ class ModelTelling:
         Raises:
             KeyError, TypeError, ValueError, AttributeError, ProtocolError: it is none.
         """
-        model = ScoringModel.from_dict(plain)
+        model, judged = ScoringModel.from_dict(plain), plain["evaluation"]
         text, number = TypeAdapter(str), TypeAdapter(float)
         wordings = TypeAdapter(tuple[Wording, ...])
         importances = TypeAdapter(dict[str, float]).validate_python(plain["importances"])
@@ -111,6 +122,8 @@ class ModelTelling:
             _arrays(plain["spreads"], model, 2) if plain["spreads"] else (),
             _arrays(plain["cell_customers"], model, 1),
             importances,
+            None if judged is None else ModelEvaluation.from_dict(judged),
+            wordings.validate_python(tuple(found["text"] for found in plain["uplift"])),
             wordings.validate_python(plain["doubts"]),
             wordings.validate_python(plain["not_for"]),
             Vocabulary(TypeAdapter(dict[str, Wording]).validate_python(plain["labels"])),
@@ -147,7 +160,8 @@ class ModelTelling:
 
     def text(self, language: Language = "en") -> str:
         """All of it, for a person."""
-        parts = [self._head(language), self._importances(language), self._tables(language)]
+        parts = [self._head(language), *self._judged(language)]
+        parts += [self._importances(language), self._tables(language)]
         if self.doubts:
             parts.insert(1, "\n".join(words.of(language) for words in self.doubts))
         barred = [f"  {words.of(language)}" for words in self.not_for]
@@ -163,6 +177,12 @@ class ModelTelling:
         classes = ", ".join(self.model.classes)
         purpose = f"{_WORDS['purpose'].of(language)}: {self.model.purpose}"
         return f"{_WORDS['predicts'].of(language)}: {target} ({classes}) · {purpose}"
+
+    def _judged(self, language: Language) -> list[str]:
+        if self.evaluation is None:
+            return [_WORDS["unjudged"].of(language)]
+        found = f"{_WORDS['judged'].of(language)}\n{self.evaluation.text(language)}"
+        return [found, *(words.of(language) for words in self.uplift)]
 
     def _importances(self, language: Language) -> str:
         lines = [_WORDS["importances"].of(language)]
