@@ -62,7 +62,7 @@ class Training:
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    hidden: Annotated[int, Field(ge=1, le=256)] = 16
+    hidden: Annotated[int, Field(ge=1, le=256)] = 8
     rounds: Annotated[int, Field(ge=1, le=20)] = 4
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS)] = 10
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5

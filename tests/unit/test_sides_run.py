@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifierkit import churn_frame, churn_study, trained
+from kesit_cli.study import count_noise
 from kesit_client import preflight
 from kesit_client.node import Node
 from kesit_client.policy import Lifetime, Period, PurposeCap
@@ -349,6 +350,15 @@ def test_a_run_that_was_not_evaluated_says_nothing_of_it() -> None:
     statement = privacy_statement(run.federation)
     assert statement["apart"] is None
     assert APART.en not in as_text(statement)
+
+
+def test_the_plan_s_table_tells_the_evaluation_s_noise() -> None:
+    """`kesit study check` before the run, what was opened after it."""
+    run = Run(STUDY, 4)
+    finish(run, [EVALUATION])
+    (opened,) = run.federation.sums
+    (step,) = (step for step in STUDY.plan if step.held_out)
+    assert count_noise(STUDY, step, 4) == pytest.approx(opened.sigma, rel=1e-6)
 
 
 def test_a_simulated_training_still_spends_what_was_agreed() -> None:
