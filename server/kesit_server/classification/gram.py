@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kesit_privacy.coordinates import ABSENT, BEND, LINE, MISSING, UNIT, Coordinates
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import Categorical, FloatArray, IntArray
 from kesit_privacy.queries import SecondMoments
 from kesit_privacy.queries.second_moments import CONSTANT
@@ -107,7 +108,7 @@ class Gram:
 
 def moments_query(study: Study) -> SecondMoments:
     """The query, with a radius that few rows exceed."""
-    coordinates = SecondMoments.space(study)
+    coordinates = Coordinates(Embedding.of(study))
     params = {
         "held": Side(*held_out(study), inside=False).params(),
         "radius": math.isqrt(coordinates.typical_sq + CONSTANT**2) + 1,
