@@ -28,6 +28,7 @@ from kesit_privacy.masking import WordArray, open_sum
 from kesit_privacy.queries import ClusterSums, Evaluation, Grid, Marginals, Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
+from kesit_privacy.target import PARTS
 from kesit_privacy.wire import RefusalCode, read_reply, unpack_words
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, make_nodes
@@ -77,7 +78,7 @@ def mixed_study(**changes: Any) -> Study:
 
 
 def random_codes(study: Study, rows: int, seed: int = 0) -> CodeArray:
-    """Codes of random customers, missing and unknown values among them."""
+    """Codes of random customers, missing and unknown values among them; parts for a classifier."""
     rng = np.random.default_rng(seed)
     columns = [
         rng.integers(0, feature.cells, rows)
@@ -85,6 +86,8 @@ def random_codes(study: Study, rows: int, seed: int = 0) -> CodeArray:
         else rng.integers(-1, GRID + 1, rows)
         for feature in study.features
     ]
+    if study.classification is not None:
+        columns.append(rng.integers(0, PARTS, rows))
     return np.stack(columns, axis=1).astype(np.int16)
 
 

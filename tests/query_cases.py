@@ -13,6 +13,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from classifier_cases import (
+    CLASSIFIER_GENERATORS,
+    CLASSIFIER_REFERENCES,
+    CLASSIFIER_STUDIES,
+    cell,
+    clipped,
+    levels,
+    numeric,
+)
+from classifier_cases_logistic import LOGISTIC_GENERATORS, LOGISTIC_REFERENCES, LOGISTIC_STUDIES
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
@@ -20,29 +30,22 @@ from kesit_privacy.queries import ClusterSums, Evaluation, Grid, Marginals, Quer
 from kesit_privacy.queries.clusters import FINEST_COUNT
 from kesit_privacy.queries.evaluation import DISTANCE, INERTIA, SILHOUETTE, SIZE
 from kesit_privacy.study import Study
+from kesit_privacy.target import PARTS, Side, columns
 from kit import mixed_study, random_codes, small_study
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
-def _numeric(name: str) -> dict[str, Any]:
-    return {"kind": "numeric", "name": name, "lower": 0.0, "upper": 1.0}
-
-
-def _levels(name: str, count: int) -> dict[str, Any]:
-    return {"kind": "categorical", "name": name, "levels": [f"{name}{i}" for i in range(count)]}
-
-
 STUDIES: dict[str, Study] = {
-    "one number": small_study(features=[_numeric("x")]),
+    "one number": small_study(features=[numeric("x")]),
     "two numbers": small_study(),
-    "two lists": small_study(features=[_levels("p", 2), _levels("q", 3)]),
+    "two lists": small_study(features=[levels("p", 2), levels("q", 3)]),
     "mixed": mixed_study(),
     "some of many": small_study(
-        features=[_levels("p", 2), *(_numeric(f"n{i}") for i in range(30)), _levels("q", 3)],
+        features=[levels("p", 2), *(numeric(f"n{i}") for i in range(30)), levels("q", 3)],
         segmentation={"k": 2, "features": ["q", "n3", "n29", "n0"]},
     ),
-    "wide": small_study(features=[_numeric(f"n{i}") for i in range(40)]),
+    "wide": small_study(features=[numeric(f"n{i}") for i in range(40)]),
 }
 
 COARSEST_EVALUATION = next(
@@ -142,25 +145,20 @@ GENERATORS: dict[tuple[str, int], Callable[[Draw, Study], Query]] = {
     ("grid", 1): draw_grid,
     ("cluster-sums", 1): draw_cluster_sums,
     ("evaluation", 1): draw_evaluation,
+    **CLASSIFIER_GENERATORS,
+    **LOGISTIC_GENERATORS,
 }
 
 
 def drawn(data: st.DataObject, key: tuple[str, int]) -> tuple[Study, Query]:
     """One of the studies, and a query of this name and version for it."""
-    study = STUDIES[data.draw(st.sampled_from(sorted(STUDIES)))]
+    studies = CLASSIFIER_STUDIES if key in CLASSIFIER_GENERATORS else STUDIES
+    studies = LOGISTIC_STUDIES if key in LOGISTIC_GENERATORS else studies
+    study = studies[data.draw(st.sampled_from(sorted(studies)))]
     return study, GENERATORS[key](data.draw, study)
 
 
 # --- row functions, written out ------------------------------------------------------------------
-
-
-def cell(feature: object, code: int, bins: int) -> int:
-    """Even parts of the grid, the missing last; a level is its own cell."""
-    if isinstance(feature, Categorical):
-        return code
-    if code < 0:
-        return bins
-    return min(code * bins // GRID, bins - 1)
 
 
 def _cells(feature: object, bins: int) -> int:
@@ -198,16 +196,6 @@ def coordinates(space: Embedding, row: list[int], fill: tuple[int, ...]) -> list
         else:
             point.append(row[column] if row[column] >= 0 else missing)
     return point
-
-
-def clipped(offset: list[int], radius: int) -> list[int]:
-    """The product's formula, one correctly rounded operation after the other."""
-    norm_sq = sum(x * x for x in offset)
-    if norm_sq <= radius * radius:
-        return offset
-    factor = float(radius) / math.sqrt(float(norm_sq)) * (1 - 2.0**-40)
-    short = [math.trunc(float(x) * factor) for x in offset]
-    return short if sum(x * x for x in short) <= radius * radius else [0] * len(offset)
 
 
 def cluster_row(query: Query, row: list[int]) -> list[int]:
@@ -256,6 +244,8 @@ REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[int]]] = {
     ("grid", 1): grid_row,
     ("cluster-sums", 1): cluster_row,
     ("evaluation", 1): evaluation_row,
+    **CLASSIFIER_REFERENCES,
+    **LOGISTIC_REFERENCES,
 }
 
 
@@ -271,7 +261,7 @@ def draw_codes(draw: Draw, study: Study, query: Query, most: int) -> CodeArray:
     """Random rows, corner rows, missing values; for centres also rows on and between them."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     rows = draw(st.integers(1, most))
-    codes = np.empty((rows, len(study.features)), dtype=np.int64)
+    codes = np.empty((rows, columns(study)), dtype=np.int64)
     for column, feature in enumerate(study.features):
         if isinstance(feature, Categorical):
             codes[:, column] = rng.integers(0, feature.cells, rows)
@@ -279,6 +269,11 @@ def draw_codes(draw: Draw, study: Study, query: Query, most: int) -> CodeArray:
             codes[:, column] = rng.integers(-1, GRID + 1, rows)
             corner = rng.random(rows) < 0.2
             codes[corner, column] = rng.choice([-1, 0, 1, GRID - 1, GRID], corner.sum())
+    side = getattr(query, "side", None)
+    if isinstance(side, Side):
+        borders = [0, side.low, max(side.low - 1, 0), min(side.high, PARTS - 1), PARTS - 1]
+        parts = rng.integers(0, PARTS, rows)
+        codes[:, -1] = np.where(rng.random(rows) < 0.3, rng.choice(borders, rows), parts)
     if isinstance(query, ClusterSums):
         _plant(rng, codes, query.space, query.centres, query.radii)
     elif isinstance(query, Evaluation):

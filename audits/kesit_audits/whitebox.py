@@ -32,6 +32,7 @@ from kesit_privacy.instruction import Instruction
 from kesit_privacy.noise import NoiseSource
 from kesit_privacy.queries import ClusterSums, Evaluation, Query, bind
 from kesit_privacy.study import Study
+from kesit_privacy.target import PARTS
 
 REPLAYS = 10_000
 
@@ -190,7 +191,8 @@ def worst_canary(sums: Sequence[ObservedSum], candidates: CodeArray) -> CodeArra
 
 
 def corners(study: Study, count: int = 256, seed: int = 0) -> CodeArray:
-    """Random corners of the space of codes, (count, features): numbers at a bound, any level."""
+    """Random corners of the space of codes, (count, `target.columns`): numbers at a bound, any
+    level, and for a classifier any part of the ids."""
     rng = np.random.default_rng(seed)
     columns = [
         rng.integers(0, feature.cells, count)
@@ -198,6 +200,8 @@ def corners(study: Study, count: int = 256, seed: int = 0) -> CodeArray:
         else GRID * rng.integers(0, 2, count)
         for feature in study.features
     ]
+    if study.classification is not None:
+        columns.append(rng.integers(0, PARTS, count))
     return np.stack(columns, axis=1).astype(np.int16)
 
 

@@ -19,7 +19,10 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_simulations.benchmarks import Report
 
-NAMES = ("step", "federation", "ray", "quality", "choice", "deployment", "sweep", "consent")
+NAMES = (
+    *("step", "federation", "ray", "quality", "choice", "deployment", "sweep"),
+    *("classifiers", "scoring", "consent"),
+)
 """As in `kesit_simulations.benchmarks.PARTS`, which takes seconds to import."""
 
 

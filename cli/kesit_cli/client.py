@@ -14,6 +14,7 @@ from kesit_cli import (
     client_pins,
     client_proofs,
     client_rights,
+    client_scores,
     client_studies,
     keys,
     rules,
@@ -191,6 +192,8 @@ app.command()(client_studies.budget)
 app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
+app.command()(client_scores.score)
+app.command()(client_scores.explain)
 app.command(name="rules")(rules.client_rules)
 app.command()(rules.inventory)
 app.command()(client_proofs.attest)

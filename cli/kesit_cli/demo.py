@@ -134,7 +134,7 @@ def _print_members(screen: Console, study: Study, bank: pl.DataFrame) -> None:
         table.add_row(str(unit), f"{rows:,}")
     show.put(screen, table)
     screen.print(
-        f"\nThey agreed on the study {study.name!r}: {study.segmentation.k} segments, and a"
+        f"\nThey agreed on the study {study.name!r}: {study.segmenting.k} segments, and a"
         f" privacy budget of ε = {study.epsilon:g} at δ = {study.delta:g} for each customer. Its"
         f" hash, which every client compares with its own copy, is {study.hash}."
     )

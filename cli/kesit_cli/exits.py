@@ -31,6 +31,7 @@ DEBUG_VARIABLE: Final = "KESIT_DEBUG"
 def code_of(error: BaseException) -> int:
     """The exit code that an error stands for."""
     from kesit_client.errors import ConsentError, DataError, SourceError, StoreError
+    from kesit_privacy.errors import ModelError
     from kesit_server.errors import FederationError, ResultError
     from kesit_simulations.errors import DatasetError
 
@@ -44,6 +45,7 @@ def code_of(error: BaseException) -> int:
         (FederationError, FEDERATION),
         (ProtocolError, FEDERATION),
         (ResultError, RESULT),
+        (ModelError, RESULT),
         (KesitError, SETTINGS),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), BUG)

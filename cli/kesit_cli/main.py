@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 import kesit_privacy.quiet  # noqa: F401  (before anything may import Flower)
-from kesit_cli import bench, client, demo, exits, officer, segments, server, simulate, study
+from kesit_cli import bench, client, demo, exits, models, officer, segments, server, simulate, study
 
 typer.core.HAS_RICH = False  # Typer would escape the brackets of plain help texts for Rich
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(study.app, name="study")
 app.add_typer(segments.app, name="segments")
+app.add_typer(models.app, name="model")
 app.add_typer(server.app, name="server")
 app.add_typer(client.app, name="client")
 app.add_typer(officer.app, name="officer")
@@ -48,7 +49,7 @@ def main(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Privacy-preserving federated customer segmentation.
+    """Privacy-preserving federated customer segments and classifiers.
 
     Members keep their customers' rows; what leaves them are masked sums with differentially
     private noise.
@@ -61,6 +62,7 @@ def main(
       kesit study rules my-study.toml     what KVKK and its neighbours ask of it
       kesit simulate run my-study.toml    run it on this machine
       kesit segments show FOLDER          what the result tells of each segment
+      kesit model show FOLDER             what a classifier goes by, and its points table
 
     \b
     Between organisations:

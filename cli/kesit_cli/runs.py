@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from kesit_cli import show
+from kesit_cli import models, show
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
     from kesit_privacy.study import Study
+    from kesit_server.analysis import Finding
     from kesit_simulations.evaluation import Evaluation
+    from kesit_simulations.model_evaluation import ModelEvaluation
     from kesit_simulations.plan import SimulationPlan
     from kesit_simulations.runner import Customers, SimulationResult
 
@@ -33,7 +35,7 @@ class Finished:
     plan: SimulationPlan
     clients: int
     result: SimulationResult
-    evaluation: Evaluation | None
+    evaluation: Evaluation | ModelEvaluation | None
     folder: Path
 
     @property
@@ -74,15 +76,14 @@ def execute(
     """
     from kesit_privacy.files import slug
     from kesit_server import results
-    from kesit_simulations.evaluation import evaluate as compare
     from kesit_simulations.runner import Watcher, simulate
 
     result = simulate(study, plan, customers, Watcher(progress.event, progress.reply))
     evaluation = None
     if evaluate:
-        progress.event("evaluation: the same k-means without privacy, for comparison")
-        evaluation = compare(result.segments, customers.codes, customers.labels, seed=plan.seed)
-    progress.event("cards: what stays of the segments when the noise is drawn again")
+        progress.event("evaluation: the same without privacy, for comparison")
+        evaluation = _compare(result.found, plan, customers)
+    progress.event("cards: what is told of the result, and how sure it is")
     name = f"{slug(study.name)}-{result.federation.run[:8]}"
     folder = out or Path(base) / name
     finished = Finished(study, plan, len(customers.parts), result, evaluation, folder)
@@ -117,7 +118,7 @@ def summary(finished: Finished) -> dict[str, Any]:
     kept = ("study", "study_hash", "run", "releasable", "caveats", "epsilon_spent", "delta")
     return {
         **{name: statement[name] for name in kept},
-        "segments": [card.as_dict() for card in finished.result.portrait.cards],
+        **_told(finished.result),
         **_costs(finished),
         "folder": str(finished.folder),
     }
@@ -126,7 +127,10 @@ def summary(finished: Finished) -> dict[str, Any]:
 def print_result(out: Console, finished: Finished) -> None:
     """Segments, privacy statement, evaluation, cost and folder."""
     out.print()
-    show.print_segments(out, finished.result.portrait)
+    if finished.study.classification is None:
+        show.print_segments(out, finished.result.portrait)
+    else:
+        models.print_model(out, finished.result.card)
     out.print()
     show.print_facts(out, closing_facts(finished))
 
@@ -137,7 +141,7 @@ def closing_facts(finished: Finished) -> list[tuple[str, str]]:
     files = ", ".join(sorted([*finished.result.files, SIMULATION]))
     facts = [("Privacy", show.privacy_text(finished.statement))]
     if finished.evaluation is not None:
-        facts.append(("Quality", show.quality_text(finished.evaluation)))
+        facts.append(("Quality", finished.evaluation.text()))
     facts.append(
         (
             "Cost",
@@ -148,6 +152,24 @@ def closing_facts(finished: Finished) -> list[tuple[str, str]]:
     )
     facts.append(("Result", f"{finished.folder}\n{files}"))
     return facts
+
+
+def _compare(
+    found: Finding, plan: SimulationPlan, customers: Customers
+) -> Evaluation | ModelEvaluation | None:
+    from kesit_server.segmentation import Segmentation
+    from kesit_simulations.evaluation import evaluate
+    from kesit_simulations.model_evaluation import evaluate_model
+
+    if isinstance(found, Segmentation):
+        return evaluate(found, customers.codes, customers.labels, seed=plan.seed)
+    return evaluate_model(found, customers.codes)
+
+
+def _told(result: SimulationResult) -> dict[str, Any]:
+    if result.found.study.classification is None:
+        return {"segments": [card.as_dict() for card in result.portrait.cards]}
+    return {"importances": result.card.importances}
 
 
 def _costs(finished: Finished) -> dict[str, Any]:

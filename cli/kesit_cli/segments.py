@@ -45,7 +45,7 @@ def show(folder: Folder, language: LanguageOption = "en") -> None:
     """
     from kesit_server import telling
 
-    typer.echo(telling.read(folder).text(_language(language)))
+    typer.echo(telling.read(folder).text(language_of(language)))
 
 
 @app.command()
@@ -71,12 +71,13 @@ def draw(
 
         told = telling.read(folder)
         progress.event("drawing")
-        files = pictures.pictures(told, _language(language))
+        files = pictures.pictures(told, language_of(language))
         for name, data in files.items():
             results.replace_file((out or folder) / name, data)
     for name in files:
         typer.echo(str((out or folder) / name))
 
 
-def _language(text: str) -> Language:
+def language_of(text: str) -> Language:
+    """The option's value as the type that texts want."""
     return "tr" if text == "tr" else "en"

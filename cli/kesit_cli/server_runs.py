@@ -140,13 +140,12 @@ def status(home: Home) -> None:
 
 
 def _print_runs(runs: tuple[RunState, ...]) -> None:
-    from kesit_privacy import accounting
     from kesit_server.deployment.studies import INTERRUPTED
     from kesit_server.statement import round_up
 
     table = show.new_table("run", "study", "state", "sums asked for", "ε at most", right=(3, 4))
     for run in runs:
-        spent = round_up(accounting.epsilon(run.units, run.study.delta)) if run.units else 0.0
+        spent = round_up(run.epsilon) if run.attempts else 0.0
         asked = f"{run.attempts} (plan: {len(run.study.plan)})"
         state = run.state
         if run.state == INTERRUPTED:
@@ -162,17 +161,20 @@ def _do(home: Path, work: Callable[[Coordinator, Watch], Ran], first: str) -> No
 
         coordinator = open_coordinator(home)
         ran = work(coordinator, Watch(progress.event, progress.reply))
-    from kesit_server import telling
+    from kesit_server.classification import telling as models
+    from kesit_server.classification.classifier import Classifier
+    from kesit_server.telling import read
 
+    model = isinstance(ran.found, Classifier)
     screen = show.console()
-    typer.echo(telling.read(ran.folder).text("en"))
+    typer.echo((models.read if model else read)(ran.folder).text("en"))
     screen.print()
     show.print_facts(
         screen,
         [
             ("Result", str(ran.folder)),
             ("Run", ran.run),
-            ("Next", f"kesit segments draw {ran.folder}"),
+            ("Next", f"kesit {'model' if model else 'segments'} draw {ran.folder}"),
         ],
     )
 

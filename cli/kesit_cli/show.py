@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kesit_server.cards import Card
     from kesit_server.portrait import Portrait
     from kesit_server.segmentation import Segmentation
-    from kesit_simulations.evaluation import Evaluation
 
 WIDTH = 100
 """Characters a line where no terminal says otherwise."""
@@ -182,9 +181,16 @@ def _cell(value: object) -> str:
     return number(float(str(value)))
 
 
+def task(study: Study) -> str:
+    """What the study is after, in a few words."""
+    if study.classification is not None:
+        return f"{study.classification.estimator} model of {study.target}"
+    return number_of_segments(study)
+
+
 def number_of_segments(study: Study) -> str:
     """k as the study has it: fixed, or a range to choose from."""
-    smallest, k = study.segmentation.smallest_k, study.segmentation.k
+    smallest, k = study.segmenting.smallest_k, study.segmenting.k
     return f"k = {k}" if smallest is None else f"k = {smallest} .. {k} (chosen on the synopsis)"
 
 
@@ -194,10 +200,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
+def _share(row: dict[str, Any]) -> str:
+    """A sum's share of the budget; a training's is of a pot of its own."""
+    return f"{row['share_of_mu2']:.0%}" if row["share_of_mu2"] else f"(ε = {row['epsilon_alone']})"
+
+
 def privacy_text(statement: dict[str, Any]) -> str:
     """The privacy statement in a few sentences, what limits it first."""
     sums = ", ".join(
-        f"{row['step']} {row['share_of_mu2']:.0%}" + ("" if row["opened"] else " (not opened)")
+        f"{row['step']} {_share(row)}" + ("" if row["opened"] else " (not opened)")
         for row in statement["sums"]
     )
     spent = "It spent" if statement["releasable"] else "A real run would have spent"
@@ -209,25 +220,8 @@ def privacy_text(statement: dict[str, Any]) -> str:
             f"{spent} ε = {statement['epsilon_spent']:g} at δ = {statement['delta']:g} of the"
             f" agreed ε = {statement['epsilon_agreed']:g}, for one customer added or removed, in"
             f" these sums alone: {sums}.",
+            *([statement["apart"]["en"]] if statement["apart"] else []),
             f"It holds against the server together with any {statement['max_colluders']} of the"
             f" {statement['members']} members.",
         ]
     )
-
-
-def quality_text(evaluation: Evaluation) -> str:
-    """The researcher's evaluation in a few sentences."""
-    seen = f"; fitted on a sample of {evaluation.fitted_rows:,}" if evaluation.sampled else ""
-    ratio = " beside" if evaluation.ratio is None else f" {evaluation.ratio:.3f} times"
-    lines = [
-        evaluation.note,
-        f"Inertia {evaluation.inertia:,.1f},{ratio} that of scikit-learn's KMeans without privacy"
-        f" ({evaluation.inertia_pooled:,.1f}{seen}).",
-    ]
-    if evaluation.adjusted_rand is not None:
-        lines.append(
-            "Agreement with the data set's labels (adjusted Rand index; 1 is perfect, 0 is"
-            f" chance): {evaluation.adjusted_rand:.2f}; KMeans without privacy"
-            f" {evaluation.adjusted_rand_pooled:.2f}."
-        )
-    return "\n".join(lines)

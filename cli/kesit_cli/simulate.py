@@ -220,7 +220,7 @@ def _print_start(screen: Console, study: Study, plan: SimulationPlan, customers:
     show.print_facts(
         screen,
         [
-            ("Study", f"{study.name}: {show.number_of_segments(study)}, ε = {study.epsilon:g}"),
+            ("Study", f"{study.name}: {show.task(study)}, ε = {study.epsilon:g}"),
             ("", f"hash {study.hash}"),
             (
                 "Clients",

@@ -48,7 +48,8 @@ def new(
 
     \b
     Examples that come with Kesit:
-      adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast
+      adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast (segments)
+      adult-income, bank-subscription, retail-bank-segment, telco-churn (classifiers)
     """
     if example is None:
         text = resources.files("kesit_cli").joinpath("template.toml").read_text(encoding="utf-8")
@@ -167,6 +168,8 @@ def _check_simulation(path: Path) -> None:
 def _print_study(screen: Console, study: Study) -> None:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
+    from kesit_privacy.training import TRAINED
+    from kesit_server.pots import Pot
     from kesit_server.statement import round_up
 
     used = len(Embedding.of(study).features)
@@ -183,9 +186,9 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Hash", study.hash),
             ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
             (
-                "Segments",
-                f"{show.number_of_segments(study)}, made of {used} of {len(study.features)}"
-                f" features; protected: {', '.join(study.protected) or 'none'}",
+                "Segments" if study.classification is None else "Model",
+                f"{show.task(study)}, made of {used} of {len(study.features)} features;"
+                f" protected: {', '.join(study.protected) or 'none'}",
             ),
             ("Customers", f"about {study.declared_customers:,}, {people}"),
             (
@@ -199,19 +202,29 @@ def _print_study(screen: Console, study: Study) -> None:
             ),
             (
                 "Signal",
-                f"{recipes.signal_to_noise(study):.3g} times the noise (refused below"
-                f" {recipes.SMALLEST_SNR:g})",
+                f"{recipes.signal(study)[0]:.3g} times the noise (refused below"
+                f" {recipes.signal(study)[1]:g})",
             ),
         ],
     )
     headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
     table = show.new_table(*headers, right=(2, 3, 4))
     for step in study.plan:
-        alone = round_up(accounting.epsilon(study.step_units(step), study.delta))
+        if step.query == TRAINED:
+            alone = Pot(study).after(1)
+            table.add_row(step.step, step.query, "own pot", f"{alone:.4f}", "in the training")
+            continue
+        alone = round_up(accounting.epsilon(study.step_units(step), study.sums_delta))
         noise = show.number(count_noise(study, step, least))
         table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
     screen.print()
     show.put(screen, table)
+    held = [step for step in study.plan if step.held_out]
+    if held:
+        screen.print(
+            f"{' and '.join(step.step for step in held)}: of the {study.classifying.holdout:.0%} of"
+            " customers whom the other sums leave out, so shares add up for each group by itself"
+        )
     screen.print(f"with {least} members; more members add less\n")
 
 
@@ -221,7 +234,9 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     A count stands in its sum with weight 1 (histograms; Δ = √d for d marginals) or √s (cluster sums
     and the evaluation, whose counts have the share s of the sensitivity); the opened noise is
     √(n/(n-c)) times the one that is charged. Infinite if the step's share of the budget rounds to
-    nothing.
+    nothing. In label histograms it is that of the feature with the most weight; other training sums
+    of a classifier count no customers, and their noise is on a residual of 1. Its evaluation's
+    histogram of two classes has weight 1.
     """
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
@@ -233,9 +248,14 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
         return math.inf
     federated = math.sqrt(members / (members - study.roster.max_colluders))
     sigma = study.max_clients_per_customer * federated / mu
+    if step.query == "label-histograms":
+        from kesit_server.classification.labels import labels_query
+
+        return sigma / float(labels_query(study).amplitudes.max())
     if step.query == "marginals":
         return sigma * math.sqrt(len(Embedding.of(study).features))
-    percent = {"grid": 100, "evaluation": SIZE}.get(step.query, segmentation.COUNT_SHARE)
+    whole = {"grid": 100, "score-evaluation": 100, "evaluation": SIZE}
+    percent = whole.get(step.query, segmentation.COUNT_SHARE)
     if step.step in recipes.levels(study):
         percent = codebook.COUNT_SHARE
     return sigma / math.sqrt(percent / 100)

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kesit_client import pots, training
+from kesit_client.books import Books, Charge, Run, pack_roster, unpack_roster
 from kesit_client.policy import Policy
-from kesit_client.store import Books, Charge, Run, pack_roster, unpack_roster
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError, ProtocolError
 from kesit_privacy.hello import HelloRequest, Transcript
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.masking import connectivity
 from kesit_privacy.noise import SECURE, SMALLEST_SHARE_VARIANCE
-from kesit_privacy.queries import Query, bind
+from kesit_privacy.queries import Query, TrainedWeights, bind
+from kesit_privacy.sides import BySide
 from kesit_privacy.study import Study
+from kesit_privacy.target import book_side
 from kesit_privacy.wire import Refusal, RefusalCode
 
 
@@ -30,6 +33,25 @@ class Approved:
     run: Run
     charge: Charge
     charged_before: bool = field(default=False)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A cap, what is spent under it, and what sums of one study have to do with that.
+
+    Attributes:
+        cap, spent: units of μ².
+        own: of what is spent, the study's part, by side; only its dearer side is spent.
+    """
+
+    name: str
+    cap: int
+    spent: int
+    own: BySide
+
+    def cost(self, charge: Charge) -> int:
+        """What a further charge of the study adds: nothing while the other side is dearer."""
+        return self.own.plus(charge.units, charge.side).units - self.own.units
 
 
 def judge(
@@ -65,7 +87,8 @@ def judge(
     # 3. Everyone in the transcript made noise as this client does; all of the roster are pinned.
     check_modes(transcript, mode)
     _check_roster(instruction, transcript, study, policy, me)
-    # 4. The step, its query and its parameters are in the plan and in range.
+    # 4. The step, its query and its parameters are in the plan and in range; the customers whom the
+    #    query counts are on the side for which the plan prices the step.
     query = _planned_query(instruction, study, policy)
     # 5. The noise is fine enough, and Δ, c and m are those of this client's own copy.
     units = _recomputed_charge(instruction, study, query)
@@ -79,11 +102,14 @@ def judge(
         study.purpose,
         units,
         now,
+        side=book_side(study, query.counts),
     )
     if _answered_before(charge, instruction, run, books):
         return Approved(query, run, charge, charged_before=True)
     # 7. Every budget holds.
     _check_budgets(charge, instruction, study, policy, books)
+    if isinstance(query, TrainedWeights):
+        pots.check(study, policy, books)
     return Approved(query, run, charge)
 
 
@@ -113,15 +139,18 @@ def check_policy(study: Study, policy: Policy) -> None:
             f"The policy lists the studies that it allows, and {study.hash[:16]} is not one.",
             remedy="Add its whole hash to the policy's studies list, or do not take part.",
         )
-    dearest = None if policy.max_epsilon is None else policy.units(policy.max_epsilon)
-    if dearest is not None and study.mu2_units > dearest:
-        costs = accounting.epsilon(study.mu2_units, policy.lifetime.delta)
+    training_cost = study.pot.epsilon if study.pot else 0.0
+    left = None if policy.max_epsilon is None else policy.max_epsilon - training_cost
+    if left is not None and (left <= 0 or study.mu2_units > policy.units(left)):
+        costs = accounting.epsilon(study.mu2_units, policy.lifetime.delta) + training_cost
         raise Refusal(
             RefusalCode.POLICY,
             f"The study costs ε = {costs:.3g} at δ = {policy.lifetime.delta:g}, more than the"
             f" policy's max_epsilon of {policy.max_epsilon:g}.",
             remedy="Agree on a smaller epsilon, raise max_epsilon, or do not take part.",
         )
+    pots.check_policy(study, policy)
+    training.check_installed(study)
 
 
 def check_window(policy: Policy, now: float) -> None:
@@ -247,6 +276,12 @@ def _planned_query(instruction: Instruction, study: Study, policy: Policy) -> Qu
         )
     except ProtocolError as error:
         raise Refusal(RefusalCode.BAD_REQUEST, error.cause, remedy=error.remedy) from error
+    if book_side(study, query.counts) is not study.side(step):
+        raise Refusal(
+            RefusalCode.NOT_IN_PLAN,
+            f"The sum would not keep to the customers for whom the plan prices {step.step!r}.",
+            remedy="The server must split customers as the study does.",
+        )
     canaries = instruction.canaries
     if canaries.count and canaries.holder not in instruction.roster:
         raise Refusal(
@@ -272,6 +307,9 @@ def _recomputed_charge(instruction: Instruction, study: Study, query: Query) -> 
             f"(Δ², c, m) are {told} in the instruction and {own} by this client's own copy.",
             remedy="The server must run the study as it was agreed.",
         )
+    if isinstance(query, TrainedWeights):
+        pots.check_instruction(instruction, query)
+        return 0
     if instruction.share_variance < SMALLEST_SHARE_VARIANCE:
         raise Refusal(
             RefusalCode.BAD_REQUEST,
@@ -325,47 +363,49 @@ def _check_shrinks(roster: Sequence[str], last: bytes, *, strictly: bool) -> Non
 def _check_budgets(
     charge: Charge, instruction: Instruction, study: Study, policy: Policy, books: Books
 ) -> None:
-    for name, cap, spent in budgets(study, policy, books, charge.charged_at):
+    for budget in budgets(study, policy, books, charge.charged_at):
         try:
-            accounting.GaussianFilter(cap, spent).charge(charge.units)
+            accounting.GaussianFilter(budget.cap, budget.spent).charge(budget.cost(charge))
         except BudgetError as error:
             raise Refusal(
-                RefusalCode.BUDGET, f"The {name} budget: {error.cause}", remedy=error.remedy
+                RefusalCode.BUDGET, f"The {budget.name} budget: {error.cause}", remedy=error.remedy
             ) from error
 
 
-def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[tuple[str, int, int]]:
-    """Every budget that a charge for this study must fit: name, cap and what is spent, in units.
+def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[Budget]:
+    """Every budget that a charge for this study must fit.
 
     Args:
         now: Unix seconds, from which the policy's periods look back.
     """
-    own = ("study", study.mu2_units, books.spent(study=study.hash))
-    return [own, *caps(policy, books, now, study.purpose)]
+    own = books.by_study().get(study.hash, BySide())
+    return [
+        Budget("study", study.mu2_units, own.units, own),
+        *caps(policy, books, now, study),
+    ]
 
 
-def caps(
-    policy: Policy, books: Books, now: float, purpose: str | None = None
-) -> list[tuple[str, int, int]]:
-    """Every cap of the policy: name, cap and what is spent, in units.
+def caps(policy: Policy, books: Books, now: float, study: Study | None = None) -> list[Budget]:
+    """Every cap of the policy.
 
     Args:
         now: Unix seconds, from which the periods look back.
-        purpose: leave out the caps of other purposes.
+        study: leave out the caps of other purposes than this study's.
     """
-    found = [("lifetime", policy.units(policy.lifetime.epsilon), books.spent())]
+
+    def budget(name: str, epsilon: float, paid: dict[str, BySide]) -> Budget:
+        own = BySide() if study is None else paid.get(study.hash, BySide())
+        return Budget(name, policy.units(epsilon), sum(p.units for p in paid.values()), own)
+
+    found = [budget("lifetime", policy.lifetime.epsilon, books.by_study())]
     found += [
-        (
-            f"{period.days}-day",
-            policy.units(period.epsilon),
-            books.spent(since=now - period.days * 86_400),
-        )
-        for period in policy.periods
+        budget(f"{p.days}-day", p.epsilon, books.by_study(since=now - p.days * 86_400))
+        for p in policy.periods
     ]
     found += [
-        (f"purpose {cap.purpose!r}", policy.units(cap.epsilon), books.spent(purpose=cap.purpose))
-        for cap in policy.purpose_caps
-        if purpose is None or cap.purpose == purpose
+        budget(f"purpose {c.purpose!r}", c.epsilon, books.by_study(purpose=c.purpose))
+        for c in policy.purpose_caps
+        if study is None or c.purpose == study.purpose
     ]
     return found
 

@@ -7,7 +7,7 @@ feature's cell for missing or unknown values, and of two rows with one id the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
@@ -18,10 +18,11 @@ from kesit_client.consent.columns import written_numbers
 from kesit_client.errors import Problem
 from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, Numeric
 from kesit_privacy.study import Study
+from kesit_privacy.target import columns, parts
 
 
 def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
-    """Codes of the customers, shape (customers, features of the study), C order.
+    """Codes of the customers, shape (customers, `target.columns`), C order.
 
     See `encode_with_ids`.
     """
@@ -35,14 +36,24 @@ def encode_with_ids(
 
     Rows without an id belong to nobody who could consent, and are left out; `check` reports them.
     """
+    codes, ids = encode_features(table, study.features, id_column, columns(study))
+    if study.classification is not None:
+        codes[:, -1] = parts(study, written_ids(ids))
+    return codes, ids
+
+
+def encode_features(
+    table: pl.DataFrame, features: Sequence[Feature], id_column: str, width: int
+) -> tuple[CodeArray, pl.Series]:
+    """Codes of some features in the first columns of `width`, and the customers' ids."""
     ids = _ids(table[id_column]).alias(id_column)
     customers = (
         table.with_columns(ids)
         .filter(pl.col(id_column).is_not_null())
         .unique(subset=[id_column], keep="first", maintain_order=True)
     )
-    codes = np.empty((len(customers), len(study.features)), dtype=np.int16)
-    for index, feature in enumerate(study.features):
+    codes = np.empty((len(customers), width), dtype=np.int16)
+    for index, feature in enumerate(features):
         codes[:, index] = _encode_column(feature, customers[feature.name])
     return codes, customers[id_column]
 

@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Spent:
-    """Units that one study, or one purpose, has cost."""
+    """Units that one study, or one purpose, has cost a customer at most."""
 
     name: str
     units: int
@@ -66,11 +66,11 @@ def read_log(store: Store) -> tuple[Entry, ...]:
 
 def spent_by(store: Store, column: str) -> tuple[Spent, ...]:
     """What was spent by `study` or by `purpose`, the dearest first."""
-    query = {"study": _BY_STUDY, "purpose": _BY_PURPOSE}[column]
-    totals: dict[str, int] = {}
     with store.transaction() as books:
-        for name, units in books.rows(query):
-            totals[name] = totals.get(name, 0) + units
+        if column == "study":
+            totals = {name: paid.units for name, paid in books.by_study().items()}
+        else:
+            totals = {name: books.spent(purpose=name) for (name,) in books.rows(_PURPOSES)}
     ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
     return tuple(Spent(name, units) for name, units in ordered)
 
@@ -82,8 +82,7 @@ _SUMS = (
     " AND answer.step = charge.step AND answer.attempt = charge.attempt), 0) FROM charge"
 )
 _REFUSALS = "SELECT at, run, code, cause FROM refusal"
-_BY_STUDY = "SELECT study, units FROM charge"
-_BY_PURPOSE = "SELECT purpose, units FROM charge"
+_PURPOSES = "SELECT DISTINCT purpose FROM charge"
 
 
 def _hellos(rows: Iterable[sqlite3.Row]) -> list[Entry]:

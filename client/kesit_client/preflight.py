@@ -1,8 +1,8 @@
 """What a study would cost this client, answered before anything is spent.
 
 The forecast reads the same budgets as the checklist that decides inside a run
-(`checklist.budgets`), and assumes a whole run: all its attempts together never cost more than the
-study's μ².
+(`checklist.budgets`), and assumes a whole run: on neither side do all its attempts together cost
+more than the study's μ², so that a customer pays as much at most, whichever side is dearer so far.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from kesit_client import pots
 from kesit_client.checklist import budgets, caps, check_policy
 from kesit_client.errors import StoreError
 from kesit_client.policy import Policy
@@ -68,21 +69,24 @@ def forecast(
         now: Unix seconds; None for the present.
 
     Raises:
-        Refusal: the policy forbids the study's purpose, a feature or a query.
+        Refusal: the policy forbids the study's purpose, a feature or a query; or its trainings do
+            not fit in their pots.
     """
     check_policy(study, policy)
     moment = time.time() if now is None else now
     with (store or Store.in_memory()).transaction() as books:
         found = budgets(study, policy, books, moment)
+        if study.training is not None:
+            pots.check(study, policy, books, study.training.rounds)
     return tuple(
         Forecast(
-            name,
-            cap,
-            spent,
+            budget.name,
+            budget.cap,
+            budget.spent,
             study.mu2_units,
-            study.delta if name == STUDY else policy.lifetime.delta,
+            study.sums_delta if budget.name == STUDY else policy.lifetime.delta,
         )
-        for name, cap, spent in found
+        for budget in found
     )
 
 
@@ -95,7 +99,7 @@ def standing(policy: Policy, store: Store, now: float | None = None) -> tuple[Fo
     moment = time.time() if now is None else now
     with store.transaction() as books:
         found = caps(policy, books, moment)
-    return tuple(Forecast(name, cap, spent, 0, policy.lifetime.delta) for name, cap, spent in found)
+    return tuple(Forecast(b.name, b.cap, b.spent, 0, policy.lifetime.delta) for b in found)
 
 
 def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:
@@ -116,7 +120,7 @@ def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:
             remedy="Agree on a new study (another file, another hash); its cost adds to the"
             " lifetime budget.",
         )
-    affordable = math.floor(accounting.epsilon(tightest.left, study.delta) * 100) / 100
+    affordable = math.floor(accounting.epsilon(tightest.left, study.sums_delta) * 100) / 100
     advice = f"Agree on epsilon <= {affordable:g}, or let" if affordable > 0 else "Let"
     wait = "; or wait until older spending has left the period" if _forgets(tightest) else ""
     raise BudgetError(

@@ -2,7 +2,7 @@
 
 Every charge is committed with `synchronous=EXTRA` before anything is computed. The file holds
 masked answers, never noise and never an unmasked sum. Approvals, runs (with their ephemeral keys,
-deleted when a run ends), charges, answers and refusals live here.
+deleted when a run ends), charges, answers and refusals live here (`books`).
 
 A file restored from a backup would have forgotten charges. Two signs betray it: it is another file
 (another inode than the one written inside), or it knows fewer charges and answers than the
@@ -20,50 +20,18 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from kesit_client.books import Books, merge_entry
 from kesit_client.errors import StoreError
 from kesit_client.migrations import migrate
 from kesit_privacy.files import replacing
 from kesit_privacy.spending import Spending
-from kesit_privacy.study import Study
 
 BUSY_SECONDS = 30.0
 RUN_DAYS = 30
 """Ephemeral keys of runs older than this are deleted, ended or not."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that this client said hello to.
-
-    `ephemeral` is None once it ended; `last_roster` is packed (see `pack_roster`).
-    """
-
-    run: str
-    study: str
-    server: str
-    hello: bytes
-    ephemeral: bytes | None
-    canary_seed: bytes | None
-    transcript: str | None
-    last_roster: bytes | None
-
-
-@dataclass(frozen=True)
-class Charge:
-    """One committed charge, in units of μ²."""
-
-    run: str
-    step: str
-    attempt: int
-    instruction: bytes
-    study: str
-    purpose: str
-    units: int
-    charged_at: float
-    origin: str = "own"
 
 
 class Store:
@@ -173,7 +141,7 @@ class Store:
         with self.transaction() as books:
             mine = {me, *former}
             own = [entry for entry in log if mine & set(entry.roster)]
-            added = sum(_merge_entry(books, entry) for entry in own)
+            added = sum(merge_entry(books, entry) for entry in own)
             books.end_all_runs()
             missing = self._unknown(books)
             if missing is None and not own and books.get("restored") is not None:
@@ -209,8 +177,9 @@ class Store:
     def _unknown(self, books: Books) -> int | None:
         """How many charges the witness saw that are not in the books; None if it is gone.
 
-        It names each by its instruction and its cost: a charge that was never made here (of an
-        attempt that this client refused, say) or a cheaper one cannot stand in for one that was.
+        It names each by its instruction and its cost on each side: a charge that was never made
+        here (of an attempt that this client refused, say), a cheaper one, or one of other customers
+        cannot stand in for one that was.
         """
         if self._path is None:
             return 0
@@ -218,7 +187,10 @@ class Store:
             witness, known = json.loads(self._witness_path(self._path).read_text()), books.costs()
             if "costs" not in witness:  # of an earlier version, which counted charges
                 return max(0, int(witness["charges"]) - books.charged())
-            return sum(known.get(name, 0) < int(units) for name, units in witness["costs"].items())
+            return sum(
+                any(have < cost for have, cost in zip(known.get(name, _NOTHING), seen, strict=True))
+                for name, seen in map(_both_sides, witness["costs"].items())
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -235,213 +207,8 @@ class Store:
         return path.with_name(path.name + ".witness")
 
 
-class Books:
-    """Reads and writes inside one transaction of a store."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-
-    def get(self, key: str) -> str | None:
-        """A note about the node, by name."""
-        row = self._db.execute("SELECT value FROM node WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set(self, key: str, value: str | None) -> None:
-        """Write a note, or delete it with None."""
-        if value is None:
-            self._db.execute("DELETE FROM node WHERE key = ?", (key,))
-        else:
-            self._db.execute("INSERT OR REPLACE INTO node VALUES (?, ?)", (key, value))
-
-    def approve(self, study: Study) -> None:
-        """Keep this copy of the study as approved by the owner."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO approval VALUES (?, ?, ?)",
-            (study.hash, study.canonical, time.time()),
-        )
-
-    def withdraw(self, study: str) -> bool:
-        """Take an approval back; whether there was one."""
-        return self._db.execute("DELETE FROM approval WHERE study = ?", (study,)).rowcount > 0
-
-    def approvals(self) -> list[tuple[str, float]]:
-        """(study, Unix seconds) of all approvals, oldest first."""
-        rows = self._db.execute("SELECT study, approved_at FROM approval ORDER BY approved_at")
-        return [(study, at) for study, at in rows]
-
-    def approved(self, study: str) -> bool:
-        """Whether the owner approved the study of this hash."""
-        found = self._db.execute("SELECT 1 FROM approval WHERE study = ?", (study,)).fetchone()
-        return found is not None
-
-    def run(self, run: str) -> Run | None:
-        """The run of this id, if this client said hello to it."""
-        row = self._db.execute(
-            "SELECT run, study, server, hello, ephemeral, canary_seed, transcript, last_roster"
-            " FROM run WHERE run = ?",
-            (run,),
-        ).fetchone()
-        return None if row is None else Run(*row)
-
-    def add_run(self, run: Run) -> None:
-        """Begin a run; a second beginning changes nothing."""
-        self._db.execute(
-            "INSERT INTO run (run, study, server, hello, ephemeral, canary_seed, started_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                run.run,
-                run.study,
-                run.server,
-                run.hello,
-                run.ephemeral,
-                run.canary_seed,
-                time.time(),
-            ),
-        )
-
-    def advance(self, run: str, transcript: str, roster: Sequence[str]) -> None:
-        """Note the transcript and the roster of the run's latest instruction."""
-        self._db.execute(
-            "UPDATE run SET transcript = ?, last_roster = ? WHERE run = ?",
-            (transcript, pack_roster(roster), run),
-        )
-
-    def end_run(self, run: str) -> None:
-        """Delete the run's private keys."""
-        self._db.execute("UPDATE run SET ephemeral = NULL WHERE run = ?", (run,))
-
-    def end_all_runs(self) -> None:
-        """Delete all private keys of runs."""
-        self._db.execute("UPDATE run SET ephemeral = NULL")
-
-    def end_runs_before(self, moment: float) -> None:
-        """Delete the keys of runs that began before `moment` (Unix seconds)."""
-        self._db.execute("UPDATE run SET ephemeral = NULL WHERE started_at < ?", (moment,))
-
-    def charges(self, run: str, step: str | None = None) -> list[Charge]:
-        """Charges of a run (and step), oldest first."""
-        rows = self._db.execute(
-            "SELECT run, step, attempt, instruction, study, purpose, units, charged_at, origin"
-            " FROM charge WHERE run = ? AND (? IS NULL OR step = ?) ORDER BY id",
-            (run, step, step),
-        )
-        return [Charge(*row) for row in rows]
-
-    def add_charge(self, charge: Charge, request: bytes | None = None) -> int:
-        """Append a charge; 0 if (run, step, attempt) is charged already, else 1.
-
-        Args:
-            request: the instruction's bytes, for the owner to read later what was asked.
-        """
-        cursor = self._db.execute(
-            "INSERT INTO charge"
-            " (run, step, attempt, instruction, study, purpose, units, charged_at, origin, request)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (
-                charge.run,
-                charge.step,
-                charge.attempt,
-                charge.instruction,
-                charge.study,
-                charge.purpose,
-                charge.units,
-                charge.charged_at,
-                charge.origin,
-                request,
-            ),
-        )
-        return cursor.rowcount
-
-    def spent(
-        self, *, study: str | None = None, purpose: str | None = None, since: float | None = None
-    ) -> int:
-        """Units charged: in all, or of one study, one purpose, or since a moment (Unix seconds)."""
-        rows = self._db.execute(
-            "SELECT units FROM charge"
-            " WHERE (?1 IS NULL OR study = ?1) AND (?2 IS NULL OR purpose = ?2)"
-            " AND (?3 IS NULL OR charged_at >= ?3)",
-            (study, purpose, since),
-        )
-        return sum(int(units) for (units,) in rows)  # SQLite's own sum can overflow
-
-    def head(self) -> int:
-        """Number of charges and answers ever made."""
-        query = "SELECT (SELECT count(*) FROM charge) + (SELECT count(*) FROM answer)"
-        return int(self._db.execute(query).fetchone()[0])
-
-    def charged(self) -> int:
-        """Number of charges ever made."""
-        return int(self._db.execute("SELECT count(*) FROM charge").fetchone()[0])
-
-    def costs(self) -> dict[str, int]:
-        """Units that each instruction has cost, by the beginning of its hash (16 hex digits)."""
-        rows = self._db.execute("SELECT instruction, units FROM charge")
-        costs: dict[str, int] = {}
-        for instruction, units in rows:  # a merged charge may stand in two parts
-            name = bytes(instruction)[:8].hex()
-            costs[name] = costs.get(name, 0) + int(units)
-        return costs
-
-    def answer(self, run: str, step: str, attempt: int) -> bytes | None:
-        """The stored answer, or None."""
-        row = self._db.execute(
-            "SELECT reply FROM answer WHERE run = ? AND step = ? AND attempt = ?",
-            (run, step, attempt),
-        ).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def add_answer(self, run: str, step: str, attempt: int, reply: bytes) -> None:
-        """Store an answer; the first one stands."""
-        self._db.execute(
-            "INSERT INTO answer VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (run, step, attempt, reply),
-        )
-
-    def add_refusal(self, run: str, code: int, cause: str) -> None:
-        """Log a refusal for the owner. `cause` stays here."""
-        self._db.execute(
-            "INSERT INTO refusal (at, run, code, cause) VALUES (?, ?, ?, ?)",
-            (time.time(), run, code, cause),
-        )
-
-    def rows(self, query: str) -> list[sqlite3.Row]:
-        """Rows of a reader's own query (see `journal`)."""
-        return self._db.execute(query).fetchall()
-
-    def refusals(self) -> list[tuple[str, int, str]]:
-        """(run, code, cause) of all refusals, oldest first."""
-        rows = self._db.execute("SELECT run, code, cause FROM refusal ORDER BY id")
-        return [(run, code, cause) for run, code, cause in rows]
-
-
-def _merge_entry(books: Books, entry: Spending) -> int:
-    """Add one entry of a server's log; 0 if the books have it.
-
-    If they have *another* instruction at its place, both were answered, and both count.
-    """
-    digest = bytes.fromhex(entry.instruction)
-    of_run = [c for c in books.charges(entry.run) if c.attempt == entry.attempt]
-    known = [c.units for c in of_run if c.instruction == digest]
-    if known and sum(known) >= entry.units:
-        return 0
-    here = [charge for charge in of_run if charge.step == entry.step]
-    other = bool(here) and not known
-    step = f"{entry.step} ({entry.instruction[:16]})" if other else entry.step
-    if known:  # an earlier log understated it: the higher of the two counts
-        step = f"{entry.step} ({entry.instruction[:16]}+{len(known)})"
-    return books.add_charge(
-        Charge(
-            entry.run,
-            step,
-            entry.attempt,
-            digest,
-            entry.study,
-            entry.purpose,
-            entry.units - sum(known),
-            time.time(),
-            "merged",
-        )
-    )
+_NOTHING = (-1, -1)
+"""Costs of an instruction that the books do not know: less than a training's, which are 0."""
 
 
 def _connect(target: str) -> sqlite3.Connection:
@@ -453,12 +220,7 @@ def _connect(target: str) -> sqlite3.Connection:
     return connection
 
 
-def pack_roster(roster: Sequence[str]) -> bytes:
-    """Identities (hex) as 32 bytes each, one after the other."""
-    return bytes.fromhex("".join(roster))
-
-
-def unpack_roster(packed: bytes) -> tuple[str, ...]:
-    """The identities that `pack_roster` packed."""
-    text = packed.hex()
-    return tuple(text[start : start + 64] for start in range(0, len(text), 64))
+def _both_sides(cost: tuple[str, Any]) -> tuple[str, list[int]]:
+    """An instruction and its costs by side; an earlier version's witness has one cost for all."""
+    name, units = cost
+    return name, [int(u) for u in (units if isinstance(units, list) else (units, units))]

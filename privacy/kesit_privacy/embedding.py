@@ -33,13 +33,15 @@ class Embedding:
 
     @classmethod
     def of(cls, study: Study) -> Embedding:
-        """The embedding of the study's segmentation features.
+        """The embedding of the features of which the study makes segments or a classifier.
 
-        If the study names none: all of them but the protected attributes and the target.
+        If the study names none: all of them but the protected attributes, the target and the arms
+        of an A/B evaluation.
         """
         place = {feature.name: index for index, feature in enumerate(study.features)}
-        apart = {*study.protected, study.target}
-        chosen = study.segmentation.features or tuple(name for name in place if name not in apart)
+        arms = study.classification.arms if study.classification else None
+        apart = {*study.protected, study.target, arms}
+        chosen = study.chosen or tuple(name for name in place if name not in apart)
         columns = tuple(place[name] for name in chosen)
         return cls(tuple(study.features[column] for column in columns), columns)
 

@@ -43,3 +43,7 @@ class BudgetError(KesitError):
 
 class ProtocolError(KesitError):
     """Bytes that break a rule of the private sum."""
+
+
+class ModelError(KesitError):
+    """A model file that cannot be read, or does not fit the customers."""

@@ -1,4 +1,4 @@
-"""Default plans: which sums a segmentation study makes, and their shares of the budget.
+"""Default plans: which sums a study makes, and their shares of the budget.
 
 The plan is part of the study and of its hash; a client answers no step that is not in it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from kesit_privacy import accounting
+from kesit_privacy import accounting, classifier_recipes
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Numeric
@@ -50,6 +50,8 @@ DEEP_CODEBOOK_PLAN = (
 
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
     """The sums of this study's recipe. Their shares add up to 1."""
+    if study.classification is not None:
+        return classifier_recipes.default_plan(study)
     clear = signal_to_noise(study) >= ROUNDS_SNR
     if uses_grid(Embedding.of(study)):
         return GRID_PLAN if clear else GRID_ALONE_PLAN
@@ -86,7 +88,11 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
             remedy=f"Choose delta well below {1 / study.declared_customers:.1g}.",
         )
     _check_names(study)
-    _check_width(study)
+    if study.segmentation is not None:
+        _check_segments(study)
+        _check_width(study)
+    else:
+        classifier_recipes.check_target(study)
     default = default_plan(study)
     if not study.plan:
         return default
@@ -96,7 +102,7 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
         listed = ", ".join(f"{step} ({query})" for step, query in needed.items())
         raise StudyError(
             "plan",
-            "the steps are not those of this segmentation.",
+            "the steps are not those of this study's recipe.",
             remedy=f"Give a share to each of: {listed}; or leave [[plan]] out for the defaults.",
         )
     return tuple(next(s for s in study.plan if s.step == step.step) for step in default)
@@ -106,10 +112,10 @@ def _check_width(study: Study) -> None:
     """Every sum around k centres must fit in a vector, or members would refuse it half-way."""
     dimensions = Embedding.of(study).dimensions
     most = MAX_LENGTH // (1 + dimensions)
-    if study.segmentation.k > most:
+    if study.segmenting.k > most:
         raise StudyError(
             "segmentation.k",
-            f"{study.segmentation.k} segments in {dimensions:,} coordinates (a level is one) are"
+            f"{study.segmenting.k} segments in {dimensions:,} coordinates (a level is one) are"
             " more numbers than a sum may have.",
             remedy=f"Choose k <= {most}, or features with fewer levels.",
         )
@@ -125,8 +131,15 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     rules = study.roster
     federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
     unit_noise = study.max_clients_per_customer * federated  # σ1·μ: 0 units are infinite noise
-    spread = study.segmentation.k * math.sqrt(len(Embedding.of(study).features))
+    spread = study.segmenting.k * math.sqrt(len(Embedding.of(study).features))
     return study.declared_customers * accounting.mu(units) / (unit_noise * spread)
+
+
+def signal(study: Study) -> tuple[float, float]:
+    """The study's signal-to-noise ratio, and the one below which it is refused."""
+    if study.classification is not None:
+        return classifier_recipes.signal_to_noise(study), classifier_recipes.smallest_snr(study)
+    return signal_to_noise(study), SMALLEST_SNR
 
 
 def check_budget(study: Study) -> None:
@@ -135,12 +148,15 @@ def check_budget(study: Study) -> None:
     Raises:
         BudgetError: signal-to-noise below `SMALLEST_SNR`.
     """
+    if study.classification is not None:
+        classifier_recipes.check_budget(study)
+        return
     snr = signal_to_noise(study)
     if snr >= SMALLEST_SNR:
         return
     features = len(Embedding.of(study).features)
     raise BudgetError(
-        f"epsilon = {study.epsilon:g} is too small for k = {study.segmentation.k} segments of about"
+        f"epsilon = {study.epsilon:g} is too small for k = {study.segmenting.k} segments of about"
         f" {study.declared_customers:,} customers with {features} features"
         f" (signal-to-noise {snr:.2g}, needed {SMALLEST_SNR:g}).",
         remedy=_what_would_do(study, snr),
@@ -153,9 +169,9 @@ def _what_would_do(study: Study, snr: float) -> str:
     units = math.ceil(accounting.UNITS_PER_MU2 * (SMALLEST_SNR / at_mu_1) ** 2)
     # Budgets are rounded down by about 1e-9: an ε that is exactly enough would not be.
     epsilon = math.ceil(accounting.epsilon(units, study.delta) * (1 + 1e-8) * 100) / 100
-    fewer = math.floor(study.segmentation.k * snr / SMALLEST_SNR)
+    fewer = math.floor(study.segmenting.k * snr / SMALLEST_SNR)
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
-    advice += [f"k <= {fewer}"] if fewer >= (study.segmentation.smallest_k or 2) else []
+    advice += [f"k <= {fewer}"] if fewer >= (study.segmenting.smallest_k or 2) else []
     if not advice:
         return "Bring more customers together, or use fewer features."
     return f"Agree on {', or on '.join(advice)}."
@@ -163,7 +179,8 @@ def _what_would_do(study: Study, snr: float) -> str:
 
 def _check_names(study: Study) -> None:
     known = {feature.name for feature in study.features}
-    places = [("segmentation.features", name) for name in study.segmentation.features]
+    table = "segmentation" if study.segmentation else "classification"
+    places = [(f"{table}.features", name) for name in study.chosen]
     places += [("protected", name) for name in study.protected]
     places += [("target", study.target)] if study.target else []
     for field, name in places:
@@ -173,21 +190,23 @@ def _check_names(study: Study) -> None:
                 f"names {name!r}, which is no feature of the study.",
                 remedy=f"Use one of: {', '.join(sorted(known))}.",
             )
-    chosen = study.segmentation.features
-    if len(set(chosen)) != len(chosen):
+    if len(set(study.chosen)) != len(study.chosen):
         raise StudyError(
-            "segmentation.features", "names a feature twice.", remedy="Name each feature once."
+            f"{table}.features", "names a feature twice.", remedy="Name each feature once."
         )
     if not Embedding.of(study).features:
         raise StudyError(
-            "segmentation.features",
+            f"{table}.features",
             "is empty: every feature is protected or the target.",
-            remedy="Name the features that segments may be made of.",
+            remedy="Name the features that may be used.",
         )
-    if study.segmentation.k * study.thresholds.min_segment_size > study.declared_customers:
+
+
+def _check_segments(study: Study) -> None:
+    if study.segmenting.k * study.thresholds.min_segment_size > study.declared_customers:
         raise StudyError(
             "segmentation.k",
-            f"{study.segmentation.k} segments of at least {study.thresholds.min_segment_size}"
+            f"{study.segmenting.k} segments of at least {study.thresholds.min_segment_size}"
             f" do not fit in {study.declared_customers:,} customers.",
             remedy="Choose a smaller k, or a smaller thresholds.min_segment_size.",
         )

@@ -15,6 +15,8 @@ from kesit_privacy import canonical
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import check_hex
 from kesit_privacy.identity import Identity, verify
+from kesit_privacy.sides import BookSide
+from kesit_privacy.training import Event
 
 LOG_TAG = "kesit spending log v1"
 LONGEST_NAME = 1000
@@ -24,7 +26,11 @@ LARGEST_COUNT = 1 << 56
 
 @dataclass(frozen=True)
 class Spending:
-    """One attempt at one sum, and what each member of its roster was charged."""
+    """One attempt at one sum, and what each member of its roster was charged, on which side.
+
+    Logs of before there were sides name none: their sums were paid by all customers. A training is
+    charged `trained` to a pot of its own, and 0 units.
+    """
 
     study: str
     purpose: str
@@ -34,11 +40,23 @@ class Spending:
     instruction: str
     units: int
     roster: tuple[str, ...]
+    side: BookSide = BookSide.ALL
+    trained: Event | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As canonical JSON; without `side` where all paid, and without `trained` where nothing
+        was, as logs have always been."""
+        plain = asdict(self)
+        if self.side is BookSide.ALL:
+            del plain["side"]
+        if self.trained is None:
+            del plain["trained"]
+        return plain
 
 
 def sign_log(entries: Sequence[Spending], identity: Identity) -> bytes:
     """The log as canonical bytes, signed by the server."""
-    body = {"tag": LOG_TAG, "server": identity.public, "entries": [asdict(e) for e in entries]}
+    body = {"tag": LOG_TAG, "server": identity.public, "entries": [e.as_dict() for e in entries]}
     signature = identity.sign(canonical.encode(body))
     return canonical.encode({"log": body, "signature": signature})
 
@@ -55,7 +73,7 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
         server, tag = body["server"], body["tag"]
         check_hex(server, 32)
         entries = tuple(_entry(item) for item in body["entries"])
-    except (OSError, KeyError, TypeError, ProtocolError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ProtocolError) as error:
         raise ProtocolError(
             f"{path}: is not a spending log.", remedy="Ask the coordinator for its signed log."
         ) from error
@@ -69,7 +87,12 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
 
 
 def _entry(value: dict[str, Any]) -> Spending:
-    entry = Spending(**{**value, "roster": tuple(value["roster"])})
+    read: dict[str, Any] = {"roster": tuple(value["roster"])}
+    if "trained" in value:
+        read["trained"] = Event.read(value["trained"])
+    if "side" in value:
+        read["side"] = BookSide(value["side"])
+    entry = Spending(**{**value, **read})
     for text, size in ((entry.study, 32), (entry.run, 16), (entry.instruction, 32)):
         check_hex(text, size)
     for identity in entry.roster:

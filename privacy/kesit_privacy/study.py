@@ -11,12 +11,14 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy.features import STRICT, Feature, Name
 from kesit_privacy.processing import Processing
+from kesit_privacy.sides import HELD_OUT_QUERIES, BookSide
+from kesit_privacy.training import TRAINED, Training, open_pot
 
 STUDY_FORMAT = 1
 LARGEST_EPSILON = 100
@@ -79,6 +81,49 @@ class Segmentation:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Classification:
+    """A classifier of the study's target: which estimator, of which features (all if empty).
+
+    Attributes:
+        estimator: `additive` (a scorecard of shapes), `logistic`, `neural`, or `auto`: chosen from
+            the declared size of the federation before anything is asked.
+        positive: of two levels of the target, the one whose chance is told; the last if None.
+        holdout: share of customers that no training sum counts, told apart by a keyed hash of
+            their ids; the evaluation counts them alone.
+        split: another number holds out other customers.
+        bins: cells of a numeric feature's shape.
+        keep: number of features that stay in an additive model, those that tell most of the target
+            by the label histograms; all of them if None. It costs nothing beside that sum.
+        l1: the group lasso's penalty in logits: features whose points differ less than that between
+            customers (standard deviation) leave the model. It costs nothing. How much all are
+            shrunk (L2) needs no number: the released sums decide it.
+        threshold: chance of the second of two classes from which it is predicted; chosen from
+            the training sums if None.
+        arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
+            first; no model sees it.
+        training: of a neural network; of no other estimator.
+    """
+
+    estimator: Literal["auto", "additive", "logistic", "neural"] = "auto"
+    features: tuple[Name, ...] = ()
+    positive: Name | None = None
+    holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    bins: Annotated[int, Field(ge=2, le=256)] = 32
+    keep: Annotated[int, Field(ge=1, le=2000)] | None = None
+    l1: Annotated[float, Field(ge=0, le=10)] = 0.0
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    arms: Name | None = None
+    training: Training | None = None
+
+    @model_validator(mode="after")
+    def _who_trains(self) -> Classification:
+        if self.training is not None and self.estimator != "neural":
+            raise ValueError('training is for estimator = "neural" alone')
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
 class Thresholds:
     """What a released segment must at least hold."""
 
@@ -87,16 +132,31 @@ class Thresholds:
 
 @dataclass(frozen=True, config=STRICT)
 class PlanStep:
-    """One sum of the plan, and the most one attempt at it may cost: a share of the study's μ²."""
+    """One sum of the plan, and the most one attempt at it may cost: a share of the study's μ².
+
+    The share of a training is 0: it is paid from a pot of its own.
+    """
 
     step: Name
     query: Name
-    share: Annotated[float, Field(gt=0, le=1)]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("share")
+    @classmethod
+    def _paid_once(cls, share: float, info: ValidationInfo) -> float:
+        if (share == 0) != (info.data.get("query") == TRAINED):
+            raise ValueError(f"must be 0 for {TRAINED}, and more for any other query")
+        return share
 
     @cached_property
     def exact_share(self) -> Fraction:
         """The share as the decimal number that stands in the file."""
         return Fraction(repr(self.share))
+
+    @property
+    def held_out(self) -> bool:
+        """Whether only customers whom training left out are counted."""
+        return self.query in HELD_OUT_QUERIES
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -110,7 +170,8 @@ class Study:
     delta: Annotated[float, Field(gt=0, lt=0.1)]
     declared_customers: Annotated[int, Field(ge=1, le=10**10)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=2000)]
-    segmentation: Segmentation
+    segmentation: Segmentation | None = None
+    classification: Classification | None = None
     max_clients_per_customer: Annotated[int, Field(ge=1, le=1000)] = 1
     roster: RosterRules = RosterRules()
     thresholds: Thresholds = Thresholds()
@@ -118,6 +179,15 @@ class Study:
     target: Name | None = None
     plan: tuple[PlanStep, ...] = ()
     processing: Processing | None = None
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Study:
+        if (self.segmentation is None) == (self.classification is None):
+            raise ValueError(
+                "a study has one task: a [segmentation] table, or a [classification] table with a"
+                " target"
+            )
+        return self
 
     @field_validator("features")
     @classmethod
@@ -134,10 +204,32 @@ class Study:
         steps = [step.step for step in plan]
         if len(set(steps)) != len(steps):
             raise ValueError("two steps have the same name")
-        if plan and sum(step.exact_share for step in plan) != 1:
-            total = float(sum(step.exact_share for step in plan))
-            raise ValueError(f"the shares add up to {total:g}; they must add up to exactly 1")
+        held = sum(step.exact_share for step in plan if step.held_out)
+        total = sum(step.exact_share for step in plan if not step.held_out)
+        if plan and total != 1:
+            what = f"the {'training ' if held else ''}shares add up to {float(total):g}"
+            raise ValueError(f"{what}; they must add up to exactly 1")
+        if held > 1:
+            raise ValueError(f"the evaluation's shares add up to {float(held):g}, more than 1")
         return plan
+
+    @property
+    def segmenting(self) -> Segmentation:
+        """What a segmentation study wants; there is no such thing in a classifier's."""
+        assert self.segmentation is not None
+        return self.segmentation
+
+    @property
+    def classifying(self) -> Classification:
+        """What a classifier's study wants; there is no such thing in a segmentation's."""
+        assert self.classification is not None
+        return self.classification
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the features that the task was given; empty for all that may be used."""
+        task = self.segmentation or self.classification
+        return task.features if task else ()
 
     @cached_property
     def canonical(self) -> bytes:
@@ -149,10 +241,37 @@ class Study:
         """SHA-256 of `canonical`, in hex."""
         return canonical.digest(self.canonical).hex()
 
+    @property
+    def training(self) -> Training | None:
+        """How members train a network, if they do."""
+        return self.classification.training if self.classification else None
+
+    @property
+    def sums_epsilon(self) -> float:
+        """ε of the noisy sums: all of the study's but what its pot for trainings has."""
+        return self._part(self.epsilon, trained=False)
+
+    @property
+    def sums_delta(self) -> float:
+        """δ of the noisy sums, likewise."""
+        return self._part(self.delta, trained=False)
+
+    @cached_property
+    def pot(self) -> accounting.RdpPot | None:
+        """The pot for trainings, empty; None for a study without them."""
+        if self.training is None:
+            return None
+        epsilon, delta = (self._part(x, trained=True) for x in (self.epsilon, self.delta))
+        return open_pot(epsilon, delta, self.training.event, self.training.rounds)
+
+    def _part(self, whole: float, *, trained: bool) -> float:
+        share = self.training.exact_share if self.training else Fraction(0)
+        return float(Fraction(repr(whole)) * (share if trained else 1 - share))
+
     @cached_property
     def mu2_units(self) -> int:
-        """The study's whole budget: μ² at (ε, δ), in the ledger's units, rounded down."""
-        return accounting.budget_units(self.epsilon, self.delta)
+        """The noisy sums' whole budget: μ² at (ε, δ), in the ledger's units, rounded down."""
+        return accounting.budget_units(self.sums_epsilon, self.sums_delta)
 
     def step(self, name: str) -> PlanStep | None:
         """The plan's step of that name, or None."""
@@ -162,12 +281,24 @@ class Study:
         """The most that one attempt at `step` may cost, in the ledger's units."""
         return int(self.mu2_units * step.exact_share)
 
+    def side(self, step: PlanStep) -> BookSide:
+        """The side for which the plan prices `step`."""
+        if self.classification is None:
+            return BookSide.ALL
+        return BookSide.HELD if step.held_out else BookSide.TRAIN
+
+
+_TASKS = ("segmentation", "classification")
+
 
 def _said(plain: dict[str, Any]) -> dict[str, Any]:
-    """The study without the tags and the statements on processing that nobody gave.
+    """The study without the tags, tables and statements on processing that nobody gave.
 
     They came after the first studies: one that does not use them keeps the hash that it had.
     """
+    plain = {name: value for name, value in plain.items() if name not in _TASKS or value}
+    if plain.get("classification") and plain["classification"]["training"] is None:
+        del plain["classification"]["training"]
     plain["features"] = [
         {name: value for name, value in feature.items() if name != "tags" or value}
         for feature in plain["features"]

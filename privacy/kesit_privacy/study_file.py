@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kesit_privacy import classifier_recipes
 from kesit_privacy.recipes import complete
 from kesit_privacy.study import Study
 from kesit_privacy.tables import parse, read_tables, validated
@@ -34,4 +35,6 @@ def study_from_tables(tables: dict[str, Any]) -> Study:
     """A study from parsed TOML; see `load_study`."""
     agreed = {key: value for key, value in tables.items() if key not in LOCAL_TABLES}
     study = validated(Study, agreed)
+    if study.classification is not None:
+        study = classifier_recipes.settled(study)
     return replace(study, plan=complete(study))

@@ -19,12 +19,11 @@ from kesit_privacy.identity import Identity
 from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
 from kesit_server import results
+from kesit_server.analysis import Finding, Told, analyse
 from kesit_server.courier import Courier, Patience
 from kesit_server.errors import DeploymentError, FederationError
 from kesit_server.federation import Federation
-from kesit_server.portrait import Portrait
 from kesit_server.run_book import RunBook
-from kesit_server.segmentation import Segmentation, segment
 from kesit_server.statement import as_text, caveats, privacy_statement
 
 
@@ -39,13 +38,13 @@ class Coordination:
         enrolled: the identity of each Flower node; None in simulations.
         run: the run's id; None draws one. names: what people call the members, by identity.
         on_event: gets a line of text at each notable event; on_reply gets (answered, asked).
-        finish: gets the federation and the segments when the run is over; on_failure gets the
+        finish: gets the federation and what was found when the run is over; on_failure gets the
             federation and the error if it cannot be finished.
     """
 
     study: Study
     identity: Identity
-    finish: Callable[[Federation, Segmentation], None]
+    finish: Callable[[Federation, Finding], None]
     patience: Patience = field(default_factory=Patience)
     simulated: bool = False
     seed: int | None = None
@@ -97,7 +96,7 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
         federation.hello()
     seed = secrets.randbits(63) if plan.seed is None else plan.seed
     try:
-        segments = segment(federation, np.random.default_rng(seed))
+        found = analyse(federation, np.random.default_rng(seed))
     except DeploymentError:
         raise  # the server process is away or was restarted: the run can be gone on with
     except KesitError as error:
@@ -105,18 +104,16 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
         plan.on_failure(federation, error)
         raise
     federation.end()
-    plan.finish(federation, segments)
+    plan.finish(federation, found)
 
 
-def result_files(
-    federation: Federation, portrait: Portrait, identity: Identity
-) -> dict[str, bytes]:
+def result_files(federation: Federation, presented: Told, identity: Identity) -> dict[str, bytes]:
     """The files of a result folder."""
     statement = privacy_statement(federation)
     told: dict[str, object] = {name: statement[name] for name in _TOLD}
     told["caveats"] = [words.as_dict() for words in caveats(federation)]
     return {
-        results.SEGMENTS: results.as_json({**told, **portrait.as_dict()}),
+        presented.file: results.as_json({**told, **presented.as_dict()}),
         results.PRIVACY: results.as_json(statement),
         results.STATEMENT: as_text(statement).encode(),
         results.STUDY: federation.study.canonical,
@@ -128,7 +125,7 @@ _TOLD = (
     *("study", "study_hash", "run", "releasable", "members", "members_left"),
     *("epsilon_spent", "delta"),
 )
-"""What segments.json says of its run, as the privacy statement has it."""
+"""What the finding's own file says of its run, as the privacy statement has it."""
 
 
 def _started_by_flower(context: Context) -> Coordination:

@@ -78,7 +78,7 @@ def _cells(
     sigma = federation.noise_ahead(step, 1.0)
     wanted = CELLS * study.declared_customers / (sigma * math.sqrt(synopsis.space.dimensions))
     fitting = MAX_LENGTH // (1 + synopsis.space.dimensions)
-    size = min(round(np.clip(wanted, study.segmentation.k, MAX_CELLS)), fitting)
+    size = min(round(np.clip(wanted, study.segmenting.k, MAX_CELLS)), fitting)
     centres = cluster(synopsis.points, synopsis.weights, size, rng, restarts=1)
     return cluster_query(synopsis, centres, RADIUS_QUANTILE, COUNT_SHARE)
 

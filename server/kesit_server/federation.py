@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
@@ -19,9 +20,12 @@ from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import MAX_ATTEMPTS, Canaries, Instruction
 from kesit_privacy.masking import WordArray, open_sum
 from kesit_privacy.noise import SECURE
-from kesit_privacy.queries import Query
+from kesit_privacy.queries import Query, TrainedWeights
+from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import PlanStep, Study
+from kesit_privacy.target import book_side
+from kesit_privacy.training import TRAINED, Event
 from kesit_privacy.wire import (
     END,
     HELLO,
@@ -34,6 +38,7 @@ from kesit_privacy.wire import (
 )
 from kesit_server.courier import Courier, Reply
 from kesit_server.errors import FederationError
+from kesit_server.pots import Pot
 from kesit_server.run_book import KeptAttempt, RunBook, Unkept
 from kesit_server.sums import NoisySum
 
@@ -87,7 +92,8 @@ class Federation:
         self._book = book or Unkept()
         self._enrolled = enrolled
         self._names = names or {}
-        self._filter = accounting.GaussianFilter(study.mu2_units)
+        self._spent = BySide()
+        self.pot = Pot(study)
         self._request = HelloRequest(study.hash, run or secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
         self._node_of: dict[str, int] = {}
@@ -100,8 +106,8 @@ class Federation:
 
     @property
     def spent_units(self) -> int:
-        """Units of μ² that the most charged member was charged in this run."""
-        return self._filter.spent
+        """Units of μ² that any customer can have paid in this run: those of the dearer side."""
+        return self._spent.units
 
     @property
     def modes(self) -> frozenset[str]:
@@ -232,23 +238,38 @@ class Federation:
     def _planned(self, name: str, query: Query | None) -> PlanStep:
         step = self.study.step(name)
         done = any(opened.step == name for opened in self.sums)
-        if step is None or done or (query is not None and step.query != query.name):
+        if step is None or done or (query is not None and not self._fits(step, query)):
             raise FederationError(
                 f"The plan has no such sum left: {name!r}.",
                 remedy="Each step of the study's plan is one sum of its query.",
             )
         return step
 
+    def _fits(self, step: PlanStep, query: Query) -> bool:
+        """Whether it is the step's query, of the customers for whom the plan prices the step."""
+        return step.query == query.name and self.study.side(step) is book_side(
+            self.study, query.counts
+        )
+
+    def _filter(self, side: BookSide) -> accounting.GaussianFilter:
+        """The study's budget for the customers of one side."""
+        return accounting.GaussianFilter(self.study.mu2_units, self._spent.on(side))
+
     def _affordable(self, step: PlanStep) -> int:
-        """The step's part of what is left, shared among the steps not done; never above plan.
+        """The step's part of what its side has left, shared among the side's steps that are not
+        done; never above plan.
 
         Raises:
             BudgetError: failed attempts left too little for a sum that would tell anything.
         """
-        done = {opened.step for opened in self.sums}
-        ahead = sum(s.exact_share for s in self.study.plan if s.step not in done)
+        done, side = {opened.step for opened in self.sums}, self.study.side(step)
+        ahead = sum(
+            s.exact_share
+            for s in self.study.plan
+            if s.step not in done and self.study.side(s) is side
+        )
         planned = self.study.step_units(step)
-        units = min(planned, math.floor(self._filter.left * step.exact_share / ahead))
+        units = min(planned, math.floor(self._filter(side).left * step.exact_share / ahead))
         if units < SMALLEST_PART * planned:
             raise BudgetError(
                 f"{step.step}: failed attempts left {units / planned:.0%} of what the plan gives.",
@@ -266,7 +287,9 @@ class Federation:
             "roster": len(self._roster),
             "colluders": self.study.roster.max_colluders,
         }
-        variance = accounting.share_variance(self._affordable(step), **price)
+        variance = Fraction(0)  # of trained weights: DP-SGD has made its own noise
+        if not isinstance(query, TrainedWeights):
+            variance = accounting.share_variance(self._affordable(step), **price)
         order = Instruction(
             study=self.study.hash,
             run=self.run,
@@ -285,7 +308,7 @@ class Federation:
             roster=self._roster,
             canaries=canaries,
         )
-        self._charge(order)
+        self._charge(order, self.study.side(step))
         self._book.asked(order, self.spending)  # before anyone is asked
         return order
 
@@ -302,11 +325,14 @@ class Federation:
                 f"{step.step}: the run asked for another sum than it would ask for now.",
                 remedy="Resume it with the version of Kesit and on the machine that began it.",
             )
-        self._charge(order)
+        self._charge(order, self.study.side(step))
         return order
 
-    def _charge(self, order: Instruction) -> None:
+    def _charge(self, order: Instruction, side: BookSide) -> None:
         """Enter an attempt in the server's own books."""
+        if order.query == TRAINED:
+            self._enter(order, 0, side, self.pot.charge(order))
+            return
         units = accounting.charge_units(
             share_variance=order.share_variance,
             delta_sq=order.delta_sq,
@@ -314,7 +340,13 @@ class Federation:
             roster=len(order.roster),
             colluders=order.colluders,
         )
-        self._filter = self._filter.charge(units)
+        self._filter(side).charge(units)
+        self._spent = self._spent.plus(units, side)
+        self._enter(order, units, side)
+
+    def _enter(
+        self, order: Instruction, units: int, side: BookSide, trained: Event | None = None
+    ) -> None:
         self.orders.append(order)
         self.spending.append(
             Spending(
@@ -326,6 +358,8 @@ class Federation:
                 canonical.digest(order.encode()).hex(),
                 units,
                 order.roster,
+                side,
+                trained,
             )
         )
 

@@ -84,7 +84,7 @@ def pictures(telling: Telling, language: Language = "en") -> dict[str, bytes]:
     names = [card.name for card in telling.cards]
     figures["dendrogram"] = dendrogram_picture(telling.tree, names, language)
     for figure in figures.values():
-        title, colour = _wrapped(telling.title(language), 84), GREY
+        title, colour = wrapped(telling.title(language), 84), GREY
         if not telling.releasable:
             title, colour = f"{NOT_RELEASABLE.of(language)}\n{title}", ORANGE
         figure.suptitle(title, fontsize=8, weight="bold", color=colour)
@@ -95,7 +95,7 @@ def cards_picture(cards: Sequence[Card], language: Language = "en") -> Figure:
     """All cards: a panel each, with size, the most telling features and stability."""
     columns = min(len(cards), 3)
     rows = math.ceil(len(cards) / columns)
-    figure = _figure(4.6 * columns, 3.1 * rows + 0.5)
+    figure = new_figure(4.6 * columns, 3.1 * rows + 0.5)
     shown = _common_features(cards)
     grid = figure.subfigures(rows, columns, squeeze=False)
     largest = max(card.size_95[1] for card in cards)
@@ -135,12 +135,12 @@ def _card(cell: Any, card: Card, traits: list[Trait], largest: float, language: 
         _WORDS["customers" if thousands else "few"].of(language), fontsize=7, labelpad=1
     )
     size.tick_params(labelsize=7)
-    _local_ticks(size, language)
+    local_ticks(size, language)
     ends = " – ".join(naming.percent(end, language) for end in card.share_95)
     share = naming.percent(card.share, language)
     stability = f"{card.stability.of(language)} (Jaccard {naming.number(card.jaccard, language)})"
     cell.suptitle(
-        _wrapped(f"{card.segment}. {card.name.of(language)}", 44), fontsize=9, weight="bold"
+        wrapped(f"{card.segment}. {card.name.of(language)}", 44), fontsize=9, weight="bold"
     )
     size.set_title(f"{share} ({ends}) · {stability}", fontsize=8, loc="left")
     _deviations(bars, card, traits, language)
@@ -176,20 +176,20 @@ def _deviations(axes: Axes, card: Card, traits: list[Trait], language: Language)
     axes.set_xticks([-3, -STRONG_EFFECT, 0, STRONG_EFFECT, 3])
     axes.tick_params(axis="x", labelsize=7)
     axes.set_xlabel(_WORDS["apart"].of(language), fontsize=7, labelpad=1)
-    _local_ticks(axes, language)
+    local_ticks(axes, language)
 
 
 def _label(trait: Trait, card: Card, language: Language) -> str:
     """A feature and the segment's value: a number in its own unit, or a level's share."""
-    name = _short(card.vocabulary.feature(trait.feature, language), 22)
+    name = short(card.vocabulary.feature(trait.feature, language), 22)
     if trait.level is None:
         return f"{name}\n{naming.number(trait.value, language)}"
-    return f"{name}\n{_short(trait.level, 14)} {naming.percent(trait.value, language)}"
+    return f"{name}\n{short(trait.level, 14)} {naming.percent(trait.value, language)}"
 
 
 def choice_picture(choice: Choice, language: Language = "en") -> Figure:
     """The curve that chose k: silhouettes and stability with their spread over redraws, score."""
-    figure = _figure(7.2, 4.4)
+    figure = new_figure(7.2, 4.4)
     axes = figure.subplots()
     ks = [row.k for row in choice.curve]
     best = max(row.score for row in choice.curve) or 1.0
@@ -217,7 +217,7 @@ def choice_picture(choice: Choice, language: Language = "en") -> Figure:
     axes.set_xlabel(f"{_WORDS['k'].of(language)} ({_WORDS['bars'].of(language)})")
     axes.set_ylabel(_WORDS["points"].of(language))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    _local_ticks(axes, language, x=False)
+    local_ticks(axes, language, x=False)
     title = f"k = {choice.k}"
     if choice.runner_up is not None:
         share = naming.percent(choice.confidence, language, digits=0)
@@ -238,10 +238,10 @@ def dendrogram_picture(
     """
     from scipy.cluster.hierarchy import dendrogram
 
-    figure = _figure(8.2, 0.42 * len(names) + 1.6)
+    figure = new_figure(8.2, 0.42 * len(names) + 1.6)
     axes = figure.subplots()
     labels = [
-        _wrapped(f"{place + 1}. {name.of(language)} ({naming.count(size, language)})", 46)
+        wrapped(f"{place + 1}. {name.of(language)} ({naming.count(size, language)})", 46)
         for place, (name, size) in enumerate(zip(names, tree.sizes, strict=True))
     ]
     if tree.merges:
@@ -262,11 +262,11 @@ def dendrogram_picture(
     axes.grid(axis="x", alpha=0.3)
     for side in ("left", "top", "right"):
         axes.spines[side].set_visible(False)
-    _local_ticks(axes, language)
+    local_ticks(axes, language)
     return figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure that needs no display.
 
     Raises:
@@ -282,20 +282,22 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _local_ticks(axes: Axes, language: Language, *, x: bool = True) -> None:
+def local_ticks(axes: Axes, language: Language, *, x: bool = True) -> None:
     """Decimal commas on the axis of numbers, in Turkish."""
     if language == "tr":
         axis = axes.xaxis if x else axes.yaxis
         axis.set_major_formatter(lambda value, _: f"{value:g}".replace(".", ",").replace("-", "−"))
 
 
-def _wrapped(text: str, width: int) -> str:
+def wrapped(text: str, width: int) -> str:
+    """At most three lines, without formulas."""
     import textwrap
 
     return "\n".join(textwrap.wrap(_plain(text), width)[:3])
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """At most so many characters, without formulas."""
     return _plain(text if len(text) <= most else text[: most - 1] + "…")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kesit_privacy.embedding import Embedding
+from kesit_server import results
 from kesit_server.cards import Card, segment_cards
 from kesit_server.density import DensityClusters, density_clusters
 from kesit_server.hierarchy import Dendrogram, dendrogram
@@ -43,6 +44,11 @@ class Portrait:
     cards: tuple[Card, ...]
     tree: Dendrogram
     density: DensityClusters
+
+    @property
+    def file(self) -> str:
+        """Name of its JSON file."""
+        return results.SEGMENTS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -11,9 +11,9 @@ from functools import singledispatch
 import numpy as np
 from scipy.sparse import csr_array
 
+from kesit_privacy.cells import cell_of
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.queries import ClusterSums, Grid, Marginals, Query
-from kesit_privacy.queries.histograms import cell_of
 
 
 @singledispatch

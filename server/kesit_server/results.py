@@ -1,5 +1,5 @@
-"""The result folder: segments, statement, study, the server's signed spending log; whole or not at
-all."""
+"""The result folder: segments or a model, statement, study, the server's signed spending log; whole
+or not at all."""
 
 from __future__ import annotations
 

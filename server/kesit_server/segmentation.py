@@ -113,7 +113,7 @@ def segment(federation: Sums, rng: np.random.Generator) -> Segmentation:
     study = federation.study
     synopsis = start(federation, Embedding.of(study), rng)
     choice = _choose(federation, synopsis, rng)
-    k = study.segmentation.k if choice is None else choice.k
+    k = study.segmenting.k if choice is None else choice.k
     found = refine(federation, synopsis, k, rng)
     assessment = _assessed(federation, found)
     if isinstance(assessment, Assessment):
@@ -163,12 +163,12 @@ def refine(federation: Sums, synopsis: Synopsis, k: int, rng: np.random.Generato
 
 def _choose(federation: Sums, synopsis: Synopsis, rng: np.random.Generator) -> Choice | None:
     study = federation.study
-    smallest = study.segmentation.smallest_k
+    smallest = study.segmenting.smallest_k
     if smallest is None:
         return None
     rehearsal = Rehearsal(study, synopsis, federation.noisy, rng)
     again = [start(rehearsal, synopsis.space, rng) for _ in range(MOST_DRAWS)]
-    return choose(synopsis, again, range(smallest, study.segmentation.k + 1), rng)
+    return choose(synopsis, again, range(smallest, study.segmenting.k + 1), rng)
 
 
 def _assessed(federation: Sums, found: Found) -> Assessment | KesitError:

@@ -14,6 +14,9 @@ from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
 from kesit_privacy.noise import SECURE
+from kesit_privacy.sides import BookSide
+from kesit_privacy.study import Study
+from kesit_server import pots
 from kesit_server.federation import Federation
 from kesit_server.naming import Wording
 
@@ -26,13 +29,14 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
     """
     study = federation.study
     modes = sorted(federation.modes)
-    spent = federation.spent_units
+    spent = pots.Spent.of(study, federation.spending)
     return {
         "study": study.name,
         "study_hash": study.hash,
         "purpose": study.purpose,
         "legal_basis": study.legal_basis,
-        "segmented_by": [feature.name for feature in Embedding.of(study).features],
+        "target": study.target if study.classification is not None else None,
+        "made_of": [feature.name for feature in Embedding.of(study).features],
         "protected": list(study.protected),
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "kesit": version("kesit"),
@@ -49,26 +53,37 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "max_clients_per_customer": study.max_clients_per_customer,
         "epsilon_agreed": study.epsilon,
         "delta": study.delta,
-        "epsilon_spent": round_up(accounting.epsilon(spent, study.delta)),
-        "mu_spent": accounting.mu(spent),
+        "epsilon_spent": round_up(spent.epsilon),
+        "mu_spent": accounting.mu(spent.units),
+        **_pots(study, spent),
         "max_colluders": study.roster.max_colluders,
         "members": len(federation.greeted),
         "members_left": federation.members,
+        "apart": _apart(federation),
         "sums": [
             {
                 "step": entry.step,
                 "attempt": entry.attempt,
                 "members": len(entry.roster),
+                "customers": str(entry.side),
                 "opened": any(
                     (opened.step, opened.attempt) == (entry.step, entry.attempt)
                     for opened in federation.sums
                 ),
                 "share_of_mu2": entry.units / study.mu2_units,
-                "epsilon_alone": round_up(accounting.epsilon(entry.units, study.delta)),
+                "epsilon_alone": round_up(pots.alone(study, entry)),
             }
             for entry in federation.spending
         ],
     }
+
+
+def _pots(study: Study, spent: pots.Spent) -> dict[str, Any]:
+    """The parts of ε, of a study that has two."""
+    told = [
+        {**pot, "epsilon_spent": round_up(pot["epsilon_spent"])} for pot in pots.told(study, spent)
+    ]
+    return {"pots": told} if told else {}
 
 
 def as_text(statement: dict[str, Any]) -> str:
@@ -90,6 +105,8 @@ def as_text(statement: dict[str, Any]) -> str:
         f" | {row['epsilon_alone']} |"
         for row in statement["sums"]
     ]
+    lines += ["", statement["apart"]["en"]] if statement["apart"] else []
+    lines += _told_pots(statement)
     protected = ", ".join(statement["protected"]) or "none"
     lines += [
         "",
@@ -97,8 +114,8 @@ def as_text(statement: dict[str, Any]) -> str:
         " nothing of data that a member publishes otherwise, and it does not stop a member from"
         " sending wrong data about its own customers. A segment of one customer is personal data.",
         "",
-        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}. Segments were"
-        f" made of: {', '.join(statement['segmented_by'])}. Protected: {protected}.",
+        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}."
+        f" {_made(statement)}: {', '.join(statement['made_of'])}. Protected: {protected}.",
         "",
         f"Study {statement['study_hash']}, run {statement['run']}, written by Kesit"
         f" {statement['kesit']} at {statement['written_at']}.",
@@ -107,8 +124,25 @@ def as_text(statement: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _told_pots(statement: dict[str, Any]) -> list[str]:
+    if "pots" not in statement:
+        return []
+    parts = [
+        f"{pot['pot']}: ε = {pot['epsilon_spent']} of {pot['epsilon_agreed']:g} at"
+        f" δ = {pot['delta']:g}"
+        for pot in statement["pots"]
+    ]
+    return ["", f"The budget has two pots, whose ε and δ add up. {'; '.join(parts)}."]
+
+
+def _made(statement: dict[str, Any]) -> str:
+    """How to begin the list of features."""
+    target = statement["target"]
+    return "Segments were made of" if target is None else f"A model of {target} was made of"
+
+
 _OF_SUMS = {
-    True: "Every number in segments.json was computed from these sums alone",
+    True: "Every number of the result was computed from these sums alone",
     False: "These sums were asked for. Each member that did not refuse was charged, so this is the"
     " most that it can have cost any of them",
 }
@@ -130,6 +164,12 @@ def _promise(statement: dict[str, Any]) -> list[str]:
         f" whoever watched this run (the server, and up to {statement['max_colluders']} of the"
         f" members together with it) an advantage bounded by ε = {spent} at δ = {delta}. {agreed}"
     ]
+
+
+def _apart(federation: Federation) -> dict[str, str] | None:
+    """Why the costs of training and evaluation do not add, if the run had both."""
+    sides = {entry.side for entry in federation.spending}
+    return APART.as_dict() if sides == {BookSide.TRAIN, BookSide.HELD} else None
 
 
 def round_up(epsilon: float) -> float:
@@ -161,6 +201,12 @@ def caveats(federation: Federation) -> tuple[Wording, ...]:
     return tuple(found)
 
 
+APART = Wording(
+    "The evaluation looked only at customers whom training did not look at, so the costs of the two"
+    " do not add: each customer paid for one of them.",
+    "Değerlendirme yalnızca eğitimin bakmadığı müşterilere baktı; bu yüzden ikisinin maliyeti"
+    " toplanmaz: her müşteri yalnızca birini ödedi.",
+)
 _SIMULATED_MEMBERS = Wording(
     "Simulated members, not releasable: all ran in one process.",
     "Simüle edilmiş üyeler, yayımlanamaz: hepsi tek bir süreçte çalıştı.",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kesit_privacy.errors import ProtocolError
 from kesit_server import naming, results
 from kesit_server.assessment import Figure
 from kesit_server.cards import Card
@@ -22,6 +23,8 @@ from kesit_server.choice import Choice
 from kesit_server.errors import ResultError
 from kesit_server.hierarchy import Dendrogram
 from kesit_server.naming import Language, Vocabulary, Wording
+
+T = TypeVar("T")
 
 FORMAT = 2
 """Of segments.json; it changes when a program that reads an older one must change."""
@@ -93,12 +96,7 @@ class Telling:
 
     def title(self, language: Language = "en") -> str:
         """Of what the result is, on one line."""
-        words = {"en": ("Study", "run", "cost"), "tr": ("Çalışma", "çalıştırma", "maliyet")}
-        study, run, cost = words[language]
-        delta = f"{self.delta:g}"
-        delta = delta.replace(".", ",") if language == "tr" else delta
-        spent = f"ε = {naming.number(self.epsilon, language)}, δ = {delta}"
-        return f"{study} {self.study} · {run} {self.run[:8]} · {cost} {spent}"
+        return title(self.study, self.run, self.epsilon, self.delta, language)
 
     def text(self, language: Language = "en") -> str:
         """All of it, for a person."""
@@ -115,18 +113,36 @@ class Telling:
         return "\n\n".join(parts)
 
 
+def title(study: str, run: str, epsilon: float, delta: float, language: Language) -> str:
+    """Of what a result is, and what it cost, on one line."""
+    words = {"en": ("Study", "run", "cost"), "tr": ("Çalışma", "çalıştırma", "maliyet")}
+    study_word, run_word, cost = words[language]
+    small = f"{delta:g}"
+    small = small.replace(".", ",") if language == "tr" else small
+    spent = f"ε = {naming.number(epsilon, language)}, δ = {small}"
+    return f"{study_word} {study} · {run_word} {run[:8]} · {cost} {spent}"
+
+
 def read(folder: Path) -> Telling:
     """What a result folder's segments.json tells.
 
     Raises:
         ResultError: there is none, or it is broken, or no file of this version of Kesit.
     """
-    path = folder / results.SEGMENTS
+    return read_with(folder / results.SEGMENTS, Telling.from_dict)
+
+
+def read_with(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
+    """A JSON file of a result, checked for numbers and texts that no result holds, and built.
+
+    Raises:
+        ResultError: see `read`.
+    """
     try:
         data = path.read_bytes()
         plain = json.loads(data, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
         _printable(plain)
-        return Telling.from_dict(plain)
+        return build(plain)
     except OSError as error:
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}).",
@@ -139,6 +155,7 @@ def read(folder: Path) -> Telling:
         AttributeError,
         RecursionError,
         OverflowError,
+        ProtocolError,
     ) as error:
         raise ResultError(
             f"{path}: is broken, or was not written by this version of Kesit ({_short(error)}).",

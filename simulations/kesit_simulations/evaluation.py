@@ -62,6 +62,23 @@ class Evaluation:
         """Plain values, for JSON."""
         return {**asdict(self), "sampled": self.sampled}
 
+    def text(self) -> str:
+        """For a person, in a few sentences."""
+        seen = f"; fitted on a sample of {self.fitted_rows:,}" if self.sampled else ""
+        ratio = " beside" if self.ratio is None else f" {self.ratio:.3f} times"
+        lines = [
+            self.note,
+            f"Inertia {self.inertia:,.1f},{ratio} that of scikit-learn's KMeans without privacy"
+            f" ({self.inertia_pooled:,.1f}{seen}).",
+        ]
+        if self.adjusted_rand is not None:
+            lines.append(
+                "Agreement with the data set's labels (adjusted Rand index; 1 is perfect, 0 is"
+                f" chance): {self.adjusted_rand:.2f}; KMeans without privacy"
+                f" {self.adjusted_rand_pooled:.2f}."
+            )
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Pooled:

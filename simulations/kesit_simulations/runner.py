@@ -29,11 +29,14 @@ from kesit_privacy.errors import StudyError
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.identity import Identity
 from kesit_privacy.study import Study
+from kesit_server.analysis import Finding, Told, present
 from kesit_server.app import Coordination, result_files
 from kesit_server.app import make_app as make_server_app
+from kesit_server.classification.card import ModelCard
+from kesit_server.classification.classifier import Classifier
 from kesit_server.courier import Patience
 from kesit_server.federation import Federation
-from kesit_server.portrait import Portrait, portray
+from kesit_server.portrait import Portrait
 from kesit_server.segmentation import Segmentation
 from kesit_simulations import datasets, ray_backend
 from kesit_simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
@@ -78,21 +81,45 @@ class SimulationResult:
         seed: of the portrait's redraws; identity: the simulated server's key.
     """
 
-    segments: Segmentation
+    found: Finding
     federation: Federation
     identity: Identity
     seed: int
     seconds: float
 
+    @property
+    def segments(self) -> Segmentation:
+        """The segments of a segmentation study."""
+        assert isinstance(self.found, Segmentation)
+        return self.found
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model of a classifier's study."""
+        assert isinstance(self.found, Classifier)
+        return self.found
+
     @cached_property
+    def told(self) -> Told:
+        """Cards and all that is told. Takes seconds for segments, so it waits to be asked."""
+        return present(self.found, np.random.default_rng([self.seed, 4]))
+
+    @property
     def portrait(self) -> Portrait:
-        """Cards and all that is told of the segments. Takes seconds, so it waits to be asked."""
-        return portray(self.segments, np.random.default_rng([self.seed, 4]))
+        """What is told of segments."""
+        assert isinstance(self.told, Portrait)
+        return self.told
+
+    @property
+    def card(self) -> ModelCard:
+        """What is told of a model."""
+        assert isinstance(self.told, ModelCard)
+        return self.told
 
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The files of the result folder."""
-        return result_files(self.federation, self.portrait, self.identity)
+        return result_files(self.federation, self.told, self.identity)
 
 
 @dataclass(frozen=True)
@@ -218,15 +245,17 @@ def check_distinct(study: Study, codes: CodeArray, distinct: int | None = None) 
     Raises:
         DataError: fewer distinct customers than segments.
     """
+    if study.segmentation is None:
+        return  # a classifier needs no distinct customers
     if distinct is None:
         distinct = count_distinct(study, codes)
-    if distinct < study.segmentation.k:
+    if distinct < study.segmenting.k:
         raise DataError(
             [
                 Problem(
                     "segmentation.k",
                     f"the data hold {distinct} distinct customers, fewer than"
-                    f" k = {study.segmentation.k}.",
+                    f" k = {study.segmenting.k}.",
                     "Choose a smaller k, or finer features.",
                 )
             ]
@@ -245,11 +274,11 @@ def simulate(
     recipes.check_budget(study)
     started = time.perf_counter()
     server = derived_identity(plan.seed, "server", 0)
-    outcome: list[tuple[Federation, Segmentation]] = []
+    outcome: list[tuple[Federation, Finding]] = []
     coordination = Coordination(
         study=study,
         identity=server,
-        finish=lambda federation, segments: outcome.append((federation, segments)),
+        finish=lambda federation, found: outcome.append((federation, found)),
         patience=ray_backend.PATIENCE if plan.backend == "ray" else Patience(seconds=0, asks=1),
         simulated=True,
         seed=plan.seed,
@@ -263,9 +292,9 @@ def simulate(
         ray_backend.run(app, study, plan, server.public, rows, watcher.on_event)
     else:
         _run_in_process(app, study, plan, customers, server.public)
-    federation, segments = outcome[0]
+    federation, found = outcome[0]
     seconds = time.perf_counter() - started
-    return SimulationResult(segments, federation, server, plan.seed, seconds)
+    return SimulationResult(found, federation, server, plan.seed, seconds)
 
 
 def _run_in_process(

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifier_cases import CLASSIFIER_GENERATORS
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import CATALOGUE, ClusterSums, Marginals
 from kesit_privacy.queries.base import CHUNK
 from kesit_privacy.queries.clusters import clip
+from kesit_privacy.target import Target, columns
 from kit import instruct, mixed_study, opened, random_codes, say_hello, small_nodes
 from query_cases import GENERATORS, REFERENCES, STUDIES, draw_codes, drawn, one
 
@@ -89,9 +91,23 @@ def test_a_client_without_customers_answers_zeros(
     key: tuple[str, int], data: st.DataObject
 ) -> None:
     study, query = drawn(data, key)
-    nothing = query.sum(np.zeros((0, len(study.features)), dtype=np.int16))
+    nothing = query.sum(np.zeros((0, columns(study)), dtype=np.int16))
     assert nothing.dtype == np.int64
     assert nothing.tolist() == [0] * query.length
+
+
+@pytest.mark.parametrize("key", sorted(CLASSIFIER_GENERATORS))
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_chunk_of_which_no_row_counts_adds_nothing(
+    key: tuple[str, int], data: st.DataObject
+) -> None:
+    """Neither class known, or all on the other side: no error that an onlooker could see."""
+    study, query = drawn(data, key)
+    target = Target.of(study)
+    codes = draw_codes(data.draw, study, query, most=50)
+    codes[:, target.column] = data.draw(st.sampled_from([0, 1])) + target.feature.unknown
+    assert query.sum(codes).tolist() == [0] * query.length
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from classifier_cases import CLASSIFIER_GENERATORS, CLASSIFIER_STUDIES, VALID_CLASSIFIER
+from classifier_cases_logistic import VALID_LOGISTIC
 from kesit_privacy import canonical
+from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import GRID
@@ -18,7 +21,12 @@ from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
 from kesit_privacy.queries import CATALOGUE, ClusterSums, bind, evaluation
 from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.queries.clusters import EXACT, MAX_CENTRES
-from kesit_privacy.queries.histograms import MAX_BINS
+from kesit_privacy.queries.labels import WEIGHT
+from kesit_privacy.queries.moments import LARGEST_FACTOR, LARGEST_RADIUS
+from kesit_privacy.queries.scores import LARGEST_EDGE, MAX_EDGES
+from kesit_privacy.scorecard import CHANCE, LARGEST
+from kesit_privacy.study import Study
+from kesit_privacy.target import PARTS
 from kit import small_study
 from query_cases import STUDIES, drawn
 
@@ -36,6 +44,13 @@ def test_parameters_read_back(key: tuple[str, int], data: st.DataObject) -> None
 
 
 MIXED = STUDIES["mixed"]
+
+
+def study_of(key: tuple[str, int]) -> Study:
+    """The study that `VALID` has parameters for."""
+    return CLASSIFIER_STUDIES["churn"] if key in CLASSIFIER_GENERATORS else MIXED
+
+
 VALID: dict[tuple[str, int], dict[str, Any]] = {
     ("marginals", 1): {"bins": 32},
     ("grid", 1): {"bins": [2, 2, 2, 2, 1]},
@@ -51,6 +66,8 @@ VALID: dict[tuple[str, int], dict[str, Any]] = {
         "reach": 1000,
         "bins": 16,
     },
+    **VALID_CLASSIFIER,
+    **VALID_LOGISTIC,
 }
 BAD_LEAVES = (True, False, 1.0, "1", None, [], {}, [1], -1, 1 << 16, 1 << 70, float("nan"))
 BAD_WHOLES = (True, 1.5, "x", None, {}, [], [[]], [None], [[[0]]], 7.0, {"a": 1}, -1, 1 << 70)
@@ -80,15 +97,42 @@ def one_more_centre(params: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_parameters_of_the_wrong_type_size_or_range_are_refused(key: tuple[str, int]) -> None:
-    assert isinstance(bind(MIXED, *key, VALID[key], SCALE_BITS), CATALOGUE[key])
+    study = study_of(key)
+    assert isinstance(bind(study, *key, VALID[key], SCALE_BITS), CATALOGUE[key])
     tried = 0
     for params in [*changed(VALID[key], BAD_LEAVES), *BAD_WHOLES, {}]:
         if key == ("evaluation", 1) and params == one_more_centre(VALID[key]):
             continue  # no other list must be as long
+        if key in CLASSIFIER_GENERATORS and still_good(key, params):
+            continue
         with pytest.raises(ProtocolError):
-            bind(MIXED, *key, params, SCALE_BITS)
+            bind(study, *key, params, SCALE_BITS)
         tried += 1
     assert tried > 20
+
+
+def still_good(key: tuple[str, int], params: Any) -> bool:
+    """Whether the change is none that matters: other points, one cell or one edge more or less."""
+    try:
+        found = bind(study_of(key), *key, params, SCALE_BITS).params()
+    except ProtocolError:
+        return False
+    assert canonical.encode(found) == canonical.encode(params)  # True is not 1
+    assert [name for name in params if params[name] != VALID[key][name]] in (
+        ["directions"],
+        ["edges"],
+        ["model"],
+        ["offsets"],
+        ["radii"],
+        ["radius"],
+        ["scores"],
+    )
+    return True
+
+
+def changed_intercept(intercept: list[int]) -> dict[str, Any]:
+    model: dict[str, Any] = VALID["residual-sums", 1]["model"]
+    return model | {"intercept": intercept}
 
 
 DIAMETER = math.isqrt(4 * GRID**2 + 5 * ONE_HOT**2)
@@ -142,16 +186,113 @@ RANGES: list[tuple[tuple[str, int], dict[str, Any], bool]] = [
             ({"centres": [[0] * 9] * (MAX_CENTRES + 1)}, False),
         )
     ),
+    *(
+        (("label-histograms", 1), VALID["label-histograms", 1] | change, good)
+        for change, good in (
+            ({"held": [0, PARTS]}, True),
+            ({"held": [0, PARTS + 1]}, False),
+            ({"held": [-1, 200]}, False),
+            ({"bins": 2}, True),
+            ({"bins": 1}, False),
+            ({"bins": MAX_BINS}, True),
+            ({"bins": MAX_BINS + 1}, False),
+            ({"weights": [1, 1, 1]}, True),
+            ({"weights": [0, 1, 1]}, False),
+            ({"weights": [WEIGHT, 1, 1]}, False),  # longer than 1
+        )
+    ),
+    *(
+        (("residual-sums", 1), VALID["residual-sums", 1] | change, good)
+        for change, good in (
+            ({"model": changed_intercept([LARGEST])}, True),
+            ({"model": changed_intercept([-LARGEST])}, True),
+            ({"model": changed_intercept([LARGEST + 1])}, False),
+            ({"model": changed_intercept([0, 0])}, False),
+            ({"weights": [WEIGHT, 1, 1]}, False),
+        )
+    ),
+    *(
+        (("score-moments", 1), VALID["score-moments", 1] | change, good)
+        for change, good in (
+            ({"factors": [0, LARGEST_FACTOR]}, True),
+            ({"factors": [0, LARGEST_FACTOR + 1]}, False),
+            ({"radii": [LARGEST_RADIUS, 1]}, True),
+            ({"radii": [LARGEST_RADIUS + 1, 1]}, False),
+            ({"radii": [0, 1]}, False),
+            ({"share": 1}, True),
+            ({"share": 0}, False),
+            ({"share": 100}, False),
+        )
+    ),
+    *(
+        (("score-evaluation", 1), VALID["score-evaluation", 1] | change, good)
+        for change, good in (
+            ({"edges": [[0]]}, True),
+            ({"edges": [[]]}, False),
+            ({"edges": []}, False),
+            ({"edges": [[0], [0]]}, False),  # two classes have one score
+            ({"edges": [[0, 0]]}, False),
+            ({"edges": [[1, 0]]}, False),
+            ({"edges": [[-LARGEST_EDGE, LARGEST_EDGE]]}, True),
+            ({"edges": [[LARGEST_EDGE + 1]]}, False),
+            ({"edges": [list(range(MAX_EDGES))]}, True),
+            ({"edges": [list(range(MAX_EDGES + 1))]}, False),
+            ({"share": 1}, False),  # there is no confusion matrix beside the histogram
+        )
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("edges", "share", "good"),
+    [
+        ([[1], [CHANCE], [5, 6]], 30, True),
+        ([[1], [CHANCE], [5, 6]], 0, False),
+        ([[1], [CHANCE], [5, 6]], 100, False),
+        ([[0], [1], [1]], 30, False),  # no chance is below 0
+        ([[1], [CHANCE + 1], [1]], 30, False),
+        ([[1], [1]], 30, False),
+    ],
+)
+def test_edges_of_more_than_two_classes(edges: list[list[int]], share: int, good: bool) -> None:
+    parts = [[[1, 2, 3]] * 5, [[0, 0, 0]] * 4]
+    params = {
+        "held": [0, 200],
+        "model": {"intercept": [0, 0, 0], "parts": parts},
+        "edges": edges,
+        "share": share,
+    }
+    study = CLASSIFIER_STUDIES["three classes"]
+    if good:
+        assert bind(study, "score-evaluation", 1, params, SCALE_BITS).params() == params
+        return
+    with pytest.raises(ProtocolError):
+        bind(study, "score-evaluation", 1, params, SCALE_BITS)
+
+
+@pytest.mark.parametrize("key", sorted(VALID_CLASSIFIER))
+def test_a_lattice_too_coarse_for_a_classifier_s_sum_is_refused(key: tuple[str, int]) -> None:
+    with pytest.raises(ProtocolError, match="coarse"):
+        bind(study_of(key), *key, VALID[key], MIN_SCALE_BITS - 1)
+
+
+def test_the_smallest_weight_of_label_histograms_is_fine_enough_or_refused() -> None:
+    """Rule 8: a customer counts at least 2^12 lattice units, for every feature."""
+    key = ("label-histograms", 1)
+    params = VALID[key] | {"weights": [9000, 9000, 1]}
+    bind(study_of(key), *key, params, 26)
+    with pytest.raises(ProtocolError, match="coarse"):
+        bind(study_of(key), *key, params, 25)
 
 
 @pytest.mark.parametrize(("key", "params", "good"), RANGES)
 def test_the_ends_of_each_range(key: tuple[str, int], params: dict[str, Any], good: bool) -> None:
+    study = study_of(key)
     if good:
-        assert bind(MIXED, *key, params, SCALE_BITS).params() == params
+        assert bind(study, *key, params, SCALE_BITS).params() == params
         return
     with pytest.raises(ProtocolError):
-        bind(MIXED, *key, params, SCALE_BITS)
+        bind(study, *key, params, SCALE_BITS)
 
 
 def test_the_evaluation_s_smallest_part_is_fine_enough_or_refused() -> None:
@@ -198,9 +339,9 @@ def test_any_parameters_are_accepted_or_refused(key: tuple[str, int], data: st.D
     name = data.draw(st.sampled_from(sorted(VALID[key])))
     params = VALID[key] | {name: data.draw(JSON)}
     try:
-        assert bind(MIXED, *key, params, SCALE_BITS).params() == params
+        assert bind(study_of(key), *key, params, SCALE_BITS).params() == params
     except ProtocolError:
-        assert params != VALID[key]
+        assert repr(params) != repr(VALID[key])  # False is not 0
 
 
 def test_no_query_that_fits_in_a_vector_outgrows_float64() -> None:

@@ -11,8 +11,8 @@ import itertools
 import numpy as np
 import pytest
 
+from kesit_client.books import Charge
 from kesit_client.node import Node
-from kesit_client.store import Charge
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.wire import RefusalCode, unpack_words
 from kit import Session, ask, attempt, begin, opened

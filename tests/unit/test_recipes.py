@@ -140,7 +140,7 @@ def test_no_step_can_be_added_left_out_or_renamed() -> None:
         [*own[:-1], last | {"query": "cluster-sums"}],
     ):
         assert sum(Fraction(repr(step["share"])) for step in plan) == 1
-        with pytest.raises(StudyError, match="steps are not those of this segmentation") as error:
+        with pytest.raises(StudyError, match="steps are not those of this study's recipe") as error:
             mixed_study(plan=plan)
         assert "evaluation (evaluation)" in error.value.remedy
 

@@ -25,8 +25,9 @@ import pytest
 
 from kesit_client import migrations
 from kesit_client import store as store_module
+from kesit_client.books import Charge
 from kesit_client.errors import StoreError
-from kesit_client.store import Charge, Store
+from kesit_client.store import Store
 from kesit_privacy.features import IntArray
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.noise import SeededNoise
@@ -34,7 +35,7 @@ from kesit_privacy.spending import LARGEST_COUNT, Spending
 from kesit_privacy.wire import RefusalCode, pack_words, refusal
 from kit import SERVER, Session, ask, begin, opened, restarted, say_hello
 
-TABLES = {"node", "approval", "run", "charge", "answer", "refusal"}
+TABLES = {"node", "approval", "run", "charge", "answer", "refusal", "training"}
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ EXPECTED = {"adult", "bank", "digits", "house", "online-retail", "retail-bank", 
 
 
 def test_the_examples_are_packaged() -> None:
-    assert set(studies.names()) == EXPECTED | {"yeast"}
+    classifiers = {"adult-income", "bank-subscription", "retail-bank-segment", "telco-churn"}
+    assert set(studies.names()) == EXPECTED | {"yeast"} | classifiers
 
 
 def test_an_unknown_example_is_refused_with_the_known_ones() -> None:

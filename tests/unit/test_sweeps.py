@@ -165,7 +165,7 @@ def test_a_cells_study_and_plan_are_its_own(folder: Path) -> None:
     sweep = sweep_of(folder, text)
     (cell,) = grid.grid(sweep)
     study, plan = (of(sweep.sources[0], cell) for of in (grid.study_of, grid.plan_of))
-    assert (study.epsilon, study.segmentation.k, study.delta) == (0.25, 3, 1e-4)
+    assert (study.epsilon, study.segmenting.k, study.delta) == (0.25, 3, 1e-4)
     assert study.plan == sweep.sources[0].study.plan
     assert (plan.partition, plan.alpha, plan.clients, plan.seed) == ("quantity", 0.5, 4, 8)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -197,6 +198,29 @@ class Gate:
             if len(new):
                 self._events = pl.concat([self._events, new])
         return standing.decide(self._events, now, basis)
+
+
+def allowed(
+    home: Path, purpose: str, basis: str, ids: list[str], now: float, *, special: bool = False
+) -> Mask:
+    """Whether each customer has a ground for `purpose` now (Unix seconds).
+
+    Args:
+        special: special categories of data are read: a ground must be given for them.
+
+    Raises:
+        ConsentError: the consents cannot be read; then nobody is.
+    """
+    with closing(ConsentStore.open(home, create=False)) as store:
+        keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
+        with store.reading() as connection:
+            _require_clock(store, connection, int(now * SECOND))
+            known = store.numbers(connection, keys)
+            read = standing.read(connection, purpose, basis, special=special)
+    stand = standing.decide(read, int(now * SECOND), basis)
+    rows = pl.DataFrame({"key": keys}).join(known, on="key", how="left", maintain_order="left")
+    eligible = stand.filter(pl.col("reason") == Reason.GIVEN.value)["person"]
+    return _chosen(eligible, rows["no"].fill_null(0).to_numpy().astype(np.int64))
 
 
 def _require_clock(store: ConsentStore, connection: Connection, now: int) -> None:

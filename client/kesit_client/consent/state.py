@@ -32,6 +32,7 @@ from kesit_client.consent.terms import (
     EventType,
     Reason,
 )
+from kesit_privacy.model_file import ScoringModel
 from kesit_privacy.study import Study
 
 
@@ -80,9 +81,9 @@ def state(
     return ConsentState(_standing(latest, own, past, now, special), last)
 
 
-def reads_special(study: Study) -> bool:
-    """Whether a feature of the study is a special category (art. 6)."""
-    return any("special-category" in feature.tags for feature in study.features)
+def reads_special(source: Study | ScoringModel) -> bool:
+    """Whether a feature of the study or model is a special category (art. 6)."""
+    return any("special-category" in feature.tags for feature in source.features)
 
 
 def _is_minor(events: Collection[Event], now: int) -> bool:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.study import Study
+from kesit_privacy.target import Side
 
 CHUNK = 2048
 """Rows at a time: keeps a chunk's arrays in the processor's cache; no result depends on it."""
@@ -65,6 +65,13 @@ class Query(ABC):
         """Σ f(row) over a chunk, in lattice units, shape (length,)."""
 
     @property
+    def counts(self) -> Side | None:
+        """The customers whose rows alone can add anything: the field `side` of a query that has
+        one. None: everyone."""
+        side: Side | None = getattr(self, "side", None)
+        return side
+
+    @property
     def width(self) -> int:
         """Numbers that one row occupies while it is summed."""
         return 1
@@ -76,32 +83,3 @@ class Query(ABC):
         for start in range(0, len(codes), chunk):
             total += self._sum_chunk(codes[start : start + chunk])
         return total
-
-
-def take(params: dict[str, Any], *names: str) -> list[Any]:
-    """The parameters of exactly these names, in order."""
-    if not isinstance(params, dict) or set(params) != set(names):
-        raise refuse(f"the parameters must be {', '.join(names)}")
-    return [params[name] for name in names]
-
-
-def whole(value: Any, low: int, high: int, what: str) -> int:
-    """`value`, if it is an integer (no bool) in low .. high."""
-    if type(value) is not int or not low <= value <= high:
-        raise refuse(f"{what} must be a whole number in {low} .. {high}")
-    return value
-
-
-def whole_tuple(value: Any, size: int, low: int, high: int, what: str) -> tuple[int, ...]:
-    """`value` as a tuple, if it is a list of `size` integers in low .. high."""
-    if not isinstance(value, list) or len(value) != size:
-        raise refuse(f"{what} must be a list of {size}")
-    return tuple(whole(item, low, high, what) for item in value)
-
-
-def refuse(what: str) -> ProtocolError:
-    """The error for parameters that no honest server sends."""
-    return ProtocolError(
-        f"A query's parameters are out of range: {what}.",
-        remedy="Server and clients must run the same study and compatible versions of Kesit.",
-    )

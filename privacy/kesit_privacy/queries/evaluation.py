@@ -15,7 +15,8 @@ import numpy as np
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
-from kesit_privacy.queries.base import MAX_LENGTH, Query, refuse, take, whole, whole_tuple
+from kesit_privacy.parameters import refuse, take, whole, whole_tuple
+from kesit_privacy.queries.base import MAX_LENGTH, Query
 from kesit_privacy.queries.clusters import EXACT, FINEST_COUNT, MAX_CENTRES
 from kesit_privacy.study import Study
 

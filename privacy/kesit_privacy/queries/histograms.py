@@ -12,26 +12,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from kesit_privacy.cells import MAX_BINS, cell_of, cells_of
 from kesit_privacy.embedding import Embedding
-from kesit_privacy.features import GRID_BITS, Categorical, CodeArray, Feature, IntArray
-from kesit_privacy.queries.base import MAX_LENGTH, Query, refuse, take, whole, whole_tuple
+from kesit_privacy.features import CodeArray, IntArray
+from kesit_privacy.parameters import refuse, take, whole, whole_tuple
+from kesit_privacy.queries.base import MAX_LENGTH, Query
 from kesit_privacy.study import Study
-
-MAX_BINS = 1024
-
-
-def cell_of(feature: Feature, codes: CodeArray, bins: int) -> IntArray:
-    """Cell of each code: 0 .. bins-1 by value, `bins` for missing; categorical: the code."""
-    wide = codes.astype(np.int64)
-    if isinstance(feature, Categorical):
-        return wide
-    inside = np.minimum((wide * bins) >> GRID_BITS, bins - 1)
-    return np.where(wide < 0, bins, inside)
-
-
-def cells_of(feature: Feature, bins: int) -> int:
-    """Number of cells of the feature's histogram."""
-    return feature.cells if isinstance(feature, Categorical) else bins + 1
 
 
 @dataclass(frozen=True)

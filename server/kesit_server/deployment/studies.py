@@ -1,9 +1,9 @@
 """Runs of studies by a coordinator: started, resumed, and looked at.
 
 A run is a folder `runs/<run id>` with the study, the run's book and the signed spending log. What
-ends it, well or not, leaves a result folder: segments and statement, or the statement of what was
-spent. Between two sums the server computes on one thread, so that a resumed run comes to the same
-numbers.
+ends it, well or not, leaves a result folder: what was found with a statement, or the statement of
+what was spent. Between two sums the server computes on one thread, so that a resumed run comes to
+the same numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from kesit_privacy.spending import read_log, sign_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 from kesit_server import results, run_book
+from kesit_server.analysis import Finding, present
 from kesit_server.app import Coordination, coordinate, result_files
 from kesit_server.courier import Patience
 from kesit_server.deployment.door import Door
@@ -33,9 +34,8 @@ from kesit_server.deployment.registration import member_nodes, reconcile
 from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.errors import DeploymentError, ResultError
 from kesit_server.federation import Federation
-from kesit_server.portrait import portray
+from kesit_server.pots import Spent
 from kesit_server.run_book import KeptRun
-from kesit_server.segmentation import Segmentation
 from kesit_server.statement import as_text, privacy_statement
 
 STUDY = "study.toml"
@@ -61,7 +61,7 @@ class Ran:
     run: str
     folder: Path
     federation: Federation
-    segments: Segmentation
+    found: Finding
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class RunState:
 
     Attributes:
         state: running, interrupted (it can be resumed), finished or failed.
-        attempts: that were asked for; units: of μ² that they cost.
+        attempts: that were asked for; epsilon: that they cost, of all pots together.
     """
 
     run: str
     study: Study
     state: str
     attempts: int
-    units: int
+    epsilon: float
 
 
 def start(
@@ -180,12 +180,12 @@ def _go_on(
     results.check_free(place)
     found: list[Ran] = []
 
-    def finish(federation: Federation, segments: Segmentation) -> None:
-        watch.on_event("the segments' cards are written")
-        portrait = portray(segments, np.random.default_rng([book.seed, 4]))
-        results.write_folder(place, result_files(federation, portrait, identity))
+    def finish(federation: Federation, finding: Finding) -> None:
+        watch.on_event("the cards are written")
+        told = present(finding, np.random.default_rng([book.seed, 4]))
+        results.write_folder(place, result_files(federation, told, identity))
         book.end(FINISHED)
-        found.append(Ran(run, place, federation, segments))
+        found.append(Ran(run, place, federation, finding))
 
     def fail(federation: Federation, error: KesitError) -> None:
         statement = privacy_statement(federation, error)
@@ -234,8 +234,8 @@ def _state(coordinator: Coordinator, folder: Path) -> RunState:
     study = load_study(folder / STUDY)
     log = folder / run_book.LOG
     spent = read_log(log, frozenset({coordinator.members.coordinator})) if log.exists() else ()
-    units = sum(entry.units for entry in spent)
-    return RunState(folder.name, study, _how(folder), len(spent), units)
+    epsilon = Spent.of(study, spent).epsilon
+    return RunState(folder.name, study, _how(folder), len(spent), epsilon)
 
 
 def _how(folder: Path) -> str:

@@ -157,7 +157,7 @@ def problem_of(study: Study, plan: SimulationPlan, customers: Customers) -> Prob
     return Problem(
         rows=space.expand(customers.codes, tuple(fill)) / GRID,
         parts=customers.parts,
-        k=study.segmentation.k,
+        k=study.segmenting.k,
         epsilon=study.epsilon,
         delta=study.delta,
         max_colluders=study.roster.max_colluders,

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from kesit_simulations.benchmarks import (
     choice,
+    classifiers,
     consent,
     deployment,
     engines,
     federation,
     quality,
+    scoring,
     step,
     sweep,
 )
@@ -38,6 +40,8 @@ PARTS: dict[str, Part] = {
     "choice": Part("how often the number of segments is found", choice.run),
     "deployment": Part("a study over real processes beside Flower's own", deployment.run),
     "sweep": Part("how long 1,000 small studies take", sweep.run),
+    "classifiers": Part("AUC of Kesit and the baselines on three data sets", classifiers.run),
+    "scoring": Part("a million customers scored by a released model", scoring.run),
     "consent": Part("a million consents: import, and the filter before a sum", consent.run),
 }
 """In the order in which they run."""

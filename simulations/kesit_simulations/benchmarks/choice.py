@@ -192,7 +192,7 @@ def _without_privacy(problem: Problem, seed: int) -> Guess:
     even = np.ones(len(rows))
     scores = {
         k: judged(rows, even, cluster(rows, even, k, rng, 5))
-        for k in range(2, study.segmentation.k + 1)
+        for k in range(2, study.segmenting.k + 1)
     }
     chosen = {
         "kesit": max(scores, key=lambda k: (scores[k][0] + scores[k][1]) * math.sqrt(scores[k][2])),

@@ -117,7 +117,7 @@ def _combinations(sweep: Sweep) -> Iterator[Cell]:
 
 
 def _ks(axes: Axes, source: Source) -> tuple[int, ...]:
-    return axes.k or (source.study.segmentation.k,)
+    return axes.k or (source.study.segmenting.k,)
 
 
 def _divisions(axes: Axes, source: Source) -> list[Division]:

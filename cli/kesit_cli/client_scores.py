@@ -1,0 +1,79 @@
+"""`kesit client score`, `explain`: a released model on a member's own customers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kesit_cli import show
+from kesit_cli.keys import Home
+from kesit_cli.progress import Progress
+from kesit_cli.segments import Folder
+
+
+def score(
+    folder: Folder,
+    home: Home,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A new .csv or .parquet file.")],
+) -> None:
+    """Write the chance of each customer of this node's source, by the model in FOLDER.
+
+    A chance about a person is personal data. Where consents are kept, only customers who have a
+    ground for the model's purpose at this moment are scored, and nobody with an open objection to
+    automated decisions; how many were left out is told here alone.
+
+    \b
+    Example:
+      kesit client score kesit-results/telecom-who-leaves-0a1b2c3d --out scores.csv --home ankara
+    """
+    from kesit_client import scoring
+    from kesit_privacy import model_file
+
+    with Progress(f"reading {folder}") as progress:
+        model = model_file.read(folder)
+        progress.event("scoring")
+        scored = scoring.score_home(home, model)
+        scoring.write(scored.table, out)
+    facts = [("Scored", f"{len(scored.table):,} customers, in {out}")]
+    if scored.without_ground is None:
+        facts.append(("Consents", "the policy says that none are kept"))
+    else:
+        facts.append(
+            (
+                "Left out",
+                f"{scored.without_ground:,} without a ground for {model.purpose!r} now,"
+                f" {scored.suppressed:,} with an open objection",
+            )
+        )
+    show.print_facts(show.console(), facts)
+
+
+def explain(
+    folder: Folder,
+    customer: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
+    home: Home,
+) -> None:
+    """Print why the model in FOLDER says what it says of the customer ID, computed here.
+
+    \b
+    Example:
+      kesit client explain kesit-results/telecom-who-leaves-0a1b2c3d 4711 --home ankara
+    """
+    from kesit_client import scoring
+    from kesit_client.home import SOURCE, read_source
+    from kesit_privacy import model_file
+
+    model = model_file.read(folder)
+    source = read_source(home / SOURCE)
+    table = source.read([feature.name for feature in model.features])
+    found = scoring.explain(model, table, source.id_column, customer)
+    screen = show.console()
+    told = [f"{show.plain(name)} {chance:.1%}" for name, chance in found.chances.items()]
+    facts = [("Chances", ", ".join(told)), ("Reasons for", show.plain(found.kind))]
+    show.print_facts(screen, facts)
+    rows = show.new_table("feature", "value", "logits beyond the usual", right=(2,))
+    for name, value, part in found.parts:
+        rows.add_row(show.plain(name), show.plain(value), f"{part:+.2f}")
+    show.put(screen, rows)

@@ -1,0 +1,119 @@
+"""`kesit model`: what a classifier's result tells, as text, pictures and ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from kesit_cli import show
+from kesit_cli.progress import Progress
+from kesit_cli.segments import Folder, LanguageOption, language_of
+
+if TYPE_CHECKING:
+    from kesit_server.classification.card import ModelCard
+
+MOST_FEATURES = 12
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def model() -> None:
+    """The classifier of a result folder: as text, as pictures, as ONNX."""
+
+
+@app.command(name="show")
+def show_(folder: Folder, language: LanguageOption = "en") -> None:
+    """Print a model: what it predicts and goes by, its points table, what it is not for.
+
+    FOLDER is that of a result; its model.json is all that is read. Nothing is spent.
+
+    \b
+    Examples:
+      kesit model show kesit-results/telecom-who-leaves-0a1b2c3d
+      kesit model show kesit-results/telecom-who-leaves-0a1b2c3d --language tr
+    """
+    from kesit_server.classification import telling
+
+    typer.echo(telling.read(folder).text(language_of(language)))
+
+
+@app.command()
+def draw(
+    folder: Folder,
+    language: LanguageOption = "en",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures; by default the result's own.")
+    ] = None,
+) -> None:
+    """Draw a model as PNG: the shape of each feature with its band, and their importances.
+
+    Existing pictures in the same language are replaced. Needs the extra `report`.
+
+    \b
+    Example:
+      kesit model draw kesit-results/telecom-who-leaves-0a1b2c3d
+    """
+    with Progress(f"reading {folder}") as progress:
+        from kesit_server import results
+        from kesit_server.classification import pictures, telling
+
+        told = telling.read(folder)
+        progress.event("drawing")
+        files = pictures.model_pictures(told, language_of(language))
+        for name, data in files.items():
+            results.replace_file((out or folder) / name, data)
+    for name in files:
+        typer.echo(str((out or folder) / name))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="By default model.onnx in the result's folder."),
+    ] = None,
+) -> None:
+    """Write a model as ONNX: raw values in, chances out, for programs without Kesit.
+
+    Inputs are the features by name, each of shape (customers, 1): a double for a number (NaN is
+    missing), a string for a list ("" is missing). model.json itself is the plain JSON form. Needs
+    the extra `onnx`.
+
+    \b
+    Example:
+      kesit model export kesit-results/telecom-who-leaves-0a1b2c3d
+    """
+    from kesit_privacy import model_file
+    from kesit_server import results
+    from kesit_server.classification.onnx_export import onnx_model
+
+    place = out or folder / "model.onnx"
+    made = onnx_model(model_file.read(folder))
+    results.replace_file(place, made.SerializeToString())
+    typer.echo(str(place))
+
+
+def print_model(out: Console, card: ModelCard) -> None:
+    """What the model goes by, the most telling features first."""
+    from kesit_server.classification.telling import PER_LOGIT
+
+    table = show.new_table("feature", "importance (points)", right=(1,))
+    for name, value in list(card.importances.items())[:MOST_FEATURES]:
+        table.add_row(name, f"{value * PER_LOGIT:.1f}")
+    show.put(out, table)
+    left = len(card.importances) - MOST_FEATURES
+    if left > 0:
+        out.print(f"not shown: {left} features that tell less (model.json)")
+    judged = card.classifier.judged
+    if judged is not None:
+        out.print(judged.evaluation.text(), markup=False, soft_wrap=True)
+        for found in judged.uplift:
+            out.print(found.text(), markup=False, soft_wrap=True)
+    for words in card.doubts:
+        out.print(words.en, soft_wrap=True)
+    out.print("importance: how much its points differ between customers; 20 double the odds\n")

@@ -1,0 +1,169 @@
+"""Pictures of a model: the shape of each feature with its band, and what the model goes by.
+
+Needs matplotlib (`kesit[report]`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kesit_privacy.features import Numeric
+from kesit_server import pictures
+from kesit_server.classification.telling import PER_LOGIT, ModelTelling
+from kesit_server.naming import Language, Wording
+from kesit_server.pictures import BLUE, GREEN, GREY, ORANGE
+from kesit_server.telling import NOT_RELEASABLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_SHAPES = 12
+MOST_LEVELS = 10
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+_WORDS = {
+    "points": Wording(
+        "points (20 double the odds); bands: ± 2 standard deviations; grey: customers",
+        "puan (20 puan olasılık oranını ikiye katlar); bantlar: ± 2 standart sapma;"
+        " gri: müşteriler",
+    ),
+    "importance": Wording(
+        "standard deviation of points over customers",
+        "puanların müşteriler arasındaki standart sapması",
+    ),
+}
+
+
+def model_pictures(told: ModelTelling, language: Language = "en") -> dict[str, bytes]:
+    """`shapes` and `importances`, as PNG files by name.
+
+    Raises:
+        ServerError: matplotlib is not installed.
+    """
+    figures = {
+        "shapes": shapes_picture(told, language),
+        "importances": importances_picture(told, language),
+    }
+    for figure in figures.values():
+        title, colour = pictures.wrapped(told.title(language), 84), GREY
+        if not told.releasable:
+            title, colour = f"{NOT_RELEASABLE.of(language)}\n{title}", ORANGE
+        figure.suptitle(title, fontsize=8, weight="bold", color=colour)
+    return {f"{name}-{language}.png": pictures.png(figure) for name, figure in figures.items()}
+
+
+def shapes_picture(told: ModelTelling, language: Language = "en") -> Figure:
+    """A panel for each of the most important features."""
+    shown = told.by_importance[:MOST_SHAPES]
+    columns = min(len(shown), 3)
+    rows = math.ceil(len(shown) / columns)
+    figure = pictures.new_figure(4.2 * columns, 2.7 * rows + 0.6)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, place in zip(grid.flat, shown, strict=False):
+        if isinstance(told.model.features[place], Numeric):
+            _number(axes, told, place, language)
+        else:
+            _levels(axes, told, place, language)
+        name = told.vocabulary.feature(told.model.features[place].name, language)
+        axes.set_title(pictures.short(name, 40), fontsize=9)
+        axes.tick_params(labelsize=7)
+    for axes in list(grid.flat)[len(shown) :]:
+        axes.set_axis_off()
+    if len(told.model.classes) > 2:
+        handles, texts = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower right", fontsize=7, ncols=4)
+    figure.supxlabel(_WORDS["points"].of(language), fontsize=8, color="#555555")
+    return figure
+
+
+def importances_picture(told: ModelTelling, language: Language = "en") -> Figure:
+    """A bar for each feature, the most important at the top."""
+    shown = told.by_importance[:30]
+    names = [told.model.features[place].name for place in shown]
+    figure = pictures.new_figure(6.4, 0.28 * len(shown) + 1.4)
+    axes = figure.subplots()
+    values = [told.importances[name] * PER_LOGIT for name in names]
+    axes.barh(range(len(shown)), values, color=GREEN, height=0.7)
+    texts = [pictures.short(told.vocabulary.feature(name, language), 34) for name in names]
+    axes.set_yticks(range(len(shown)), texts, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(_WORDS["importance"].of(language), fontsize=8)
+    axes.grid(axis="x", alpha=0.3)
+    pictures.local_ticks(axes, language)
+    return figure
+
+
+def _number(axes: Axes, told: ModelTelling, place: int, language: Language) -> None:
+    """Steps of a number's shape over its cells, on the scale on which cells are even."""
+    feature = told.model.features[place]
+    assert isinstance(feature, Numeric)
+    rows = [row for row in told.rows(place, language, most=1 << 30) if row.ends is not None]
+    edges = np.arange(len(rows) + 1)
+    _crowd(axes, edges, np.array([row.customers for row in rows]))
+    for logit in range(told.model.model.logits):
+        points = np.array([row.points[logit] for row in rows])
+        spread = 2 * np.array([row.spread[logit] for row in rows])
+        colour = COLOURS[logit % len(COLOURS)]
+        axes.stairs(points, edges, color=colour, lw=1.4, label=_class(told, logit), baseline=None)
+        low, high = np.repeat(points - spread, 2), np.repeat(points + spread, 2)
+        axes.fill_between(np.repeat(edges, 2)[1:-1], low, high, color=colour, alpha=0.2, lw=0)
+    ticks = np.unique(np.linspace(0, len(rows), min(len(rows), 5) + 1).round()).astype(int)
+    lower = [row.ends[0] for row in rows if row.ends is not None] + [feature.upper]
+    axes.set_xticks(ticks, [_value(lower[tick], language) for tick in ticks])
+    axes.axhline(0, color=GREY, lw=0.6)
+    pictures.local_ticks(axes, language, x=False)
+
+
+def _levels(axes: Axes, told: ModelTelling, place: int, language: Language) -> None:
+    """Points of the levels that most customers have."""
+    rows = sorted(told.rows(place, language), key=lambda row: -row.customers)[:MOST_LEVELS]
+    heights = np.arange(len(rows))
+    for logit in range(told.model.model.logits):
+        axes.errorbar(
+            [row.points[logit] for row in rows],
+            heights,
+            xerr=[2 * row.spread[logit] for row in rows],
+            fmt="o",
+            markersize=4,
+            capsize=2,
+            lw=0.9,
+            color=COLOURS[logit % len(COLOURS)],
+            label=_class(told, logit),
+        )
+    texts = [pictures.short(row.label.of(language), 22) for row in rows]
+    axes.set_yticks(heights, texts)
+    axes.invert_yaxis()
+    axes.axvline(0, color=GREY, lw=0.6)
+    axes.grid(axis="x", alpha=0.3)
+    pictures.local_ticks(axes, language)
+
+
+def _crowd(axes: Axes, edges: np.ndarray, customers: np.ndarray) -> None:
+    """Where the customers are, behind the shape."""
+    behind = axes.twinx()
+    behind.stairs(customers, edges, fill=True, color=GREY, alpha=0.25, lw=0)
+    behind.set_ylim(0, max(float(customers.max()), 1.0) * 2.5)
+    behind.set_yticks([])
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+
+
+def _class(told: ModelTelling, logit: int) -> str:
+    kinds = told.model.classes
+    return kinds[1] if len(kinds) == 2 else kinds[logit]
+
+
+def _value(value: float, language: Language) -> str:
+    """Three digits, with k and M for thousands and millions (B, M in Turkish: bin, milyon)."""
+    thousand, million = ("B", "M") if language == "tr" else ("k", "M")
+    for size, letter in ((1e6, million), (1e3, thousand)):
+        if abs(value) >= size:
+            text = f"{value / size:.3g}{letter}"
+            break
+    else:
+        text = f"{value:.3g}"
+    return text.replace(".", ",") if language == "tr" else text

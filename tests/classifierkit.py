@@ -1,0 +1,99 @@
+"""Builders for tests of classifiers: a small study, customers whose chances are known, a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kesit_privacy.features import FloatArray
+from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_tables
+from kesit_simulations.plan import SimulationPlan
+from kesit_simulations.runner import Customers, SimulationResult, code_customers, simulate
+
+
+def churn_tables(**changes: Any) -> dict[str, Any]:
+    """Parsed TOML of a classifier's study: two numbers, one list, a target of two levels."""
+    tables: dict[str, Any] = {
+        "name": "churn",
+        "purpose": "churn-prediction",
+        "legal_basis": "explicit-consent",
+        "epsilon": 2.0,
+        "delta": 1e-5,
+        "declared_customers": 4000,
+        "target": "left",
+        "classification": {"estimator": "additive", "positive": "yes", "bins": 8},
+        "features": [
+            {"kind": "numeric", "name": "tenure", "lower": 0.0, "upper": 60.0},
+            {
+                "kind": "numeric",
+                "name": "spending",
+                "lower": -100.0,
+                "upper": 1e5,
+                "transform": "signed-log",
+                "label_tr": "harcama",
+            },
+            {"kind": "categorical", "name": "channel", "levels": ["web", "shop", "phone"]},
+            {"kind": "categorical", "name": "left", "levels": ["yes", "no"]},
+        ],
+    }
+    return tables | changes
+
+
+def churn_study(**changes: Any) -> Study:
+    """The study of `churn_tables`."""
+    return study_from_tables(churn_tables(**changes))
+
+
+def three_tables(**changes: Any) -> dict[str, Any]:
+    """The same with a target of three levels, the tariff that a customer would take."""
+    tables = churn_tables(target="tariff", classification={"estimator": "additive", "bins": 8})
+    tables["features"][-1] = {
+        "kind": "categorical",
+        "name": "tariff",
+        "levels": ["small", "medium", "large"],
+    }
+    return tables | changes
+
+
+def log_odds(frame: pl.DataFrame) -> FloatArray:
+    """How likely a customer of `churn_frame` is to leave: the true model, shape (n,)."""
+    tenure = frame["tenure"].fill_null(30.0).to_numpy()
+    spending = np.log1p(frame["spending"].to_numpy())
+    phone = (frame["channel"] == "phone").to_numpy()
+    found: FloatArray = 1.0 - tenure / 15 + 0.4 * (spending - 5) + 1.5 * phone
+    return found
+
+
+def churn_frame(rows: int, seed: int = 0) -> pl.DataFrame:
+    """Customers with some values missing; about a third leave."""
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "id": [f"c{i}" for i in range(rows)],
+            "tenure": pl.Series(rng.uniform(0, 60, rows)),
+            "spending": np.expm1(rng.normal(5, 1.5, rows).clip(0, 11)),
+            "channel": rng.choice(["web", "shop", "phone"], rows, p=[0.5, 0.3, 0.2]),
+        }
+    )
+    gone = pl.Series(rng.random(rows) < 0.05)
+    frame = frame.with_columns(pl.when(gone).then(None).otherwise(pl.col("tenure")).alias("tenure"))
+    chance = 1 / (1 + np.exp(-log_odds(frame)))
+    leaves = rng.random(rows) < chance
+    tariff = np.where(leaves, "small", np.where(rng.random(rows) < 0.4, "large", "medium"))
+    return frame.with_columns(
+        pl.Series("left", np.where(leaves, "yes", "no")), pl.Series("tariff", tariff)
+    )
+
+
+def customers(study: Study, frame: pl.DataFrame, clients: int = 5) -> Customers:
+    """The frame's customers, coded and divided."""
+    return code_customers(study, SimulationPlan(data="none", clients=clients), frame, "id")
+
+
+def trained(study: Study, frame: pl.DataFrame, **plan: Any) -> SimulationResult:
+    """A simulated run of a classifier's study."""
+    simulation = SimulationPlan(data="none", **({"clients": 5} | plan))
+    return simulate(study, simulation, code_customers(study, simulation, frame, "id"))

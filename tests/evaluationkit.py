@@ -1,0 +1,100 @@
+"""Held-out customers whose chances are known: scores drawn from a population, and its metrics."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifier_cases import classifier_study, levels, numeric
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import FloatArray, IntArray
+from kesit_privacy.models import read_model
+from kesit_privacy.queries import ScoreEvaluation
+from kesit_privacy.scorecard import LOGIT
+from kesit_privacy.study import Study
+from kesit_server.classification.evaluation import evaluation_query
+from kesit_server.classification.expected import Expected
+from kesit_server.classification.ranking import area, average_precision
+from kesit_server.sums import NoisySum
+
+TWO = classifier_study([numeric("a"), levels("t", 2)], "t")
+THREE = classifier_study([numeric("a"), levels("t", 3)], "t")
+ARMS = classifier_study([numeric("a"), levels("t", 2), levels("arm", 2)], "t", arms="arm")
+
+Truths = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Customers of whom a share `base` is of the second class.
+
+    Within a class the true log odds are Gaussian with variance `spread`, and so is what Bayes makes
+    of them; a model gives them times `confidence` (1 is calibrated).
+    """
+
+    size: int
+    base: float
+    spread: float
+    confidence: float = 1.0
+
+    def draw(self, rng: np.random.Generator, size: int | None = None) -> tuple[IntArray, Truths]:
+        """Points and truths of customers."""
+        size = self.size if size is None else size
+        truth = rng.random(size) < self.base
+        odds = math.log(self.base / (1 - self.base)) + np.where(truth, 0.5, -0.5) * self.spread
+        odds = odds + rng.normal(0, math.sqrt(self.spread), size)
+        return np.rint(self.confidence * odds * LOGIT).astype(np.int64), truth
+
+    @cached_property
+    def expected(self) -> Expected:
+        """What released values would say of it."""
+        points, truth = self.draw(np.random.default_rng(1), 200_000)
+        sides = tuple(points[side][:20_000, None] for side in (~truth, truth))
+        return Expected(sides, self.size * np.array([1 - self.base, self.base]))
+
+    def query(self, sigma: float, study: Study = TWO) -> ScoreEvaluation:
+        """Its evaluation at that noise."""
+        space = Embedding.of(study)
+        model = read_model(space, 1, {"intercept": [0], "parts": [[[0], [0], [0]]]})
+        return evaluation_query(study, model, self.expected, sigma)
+
+    def released(self, query: ScoreEvaluation, sigma: float, rng: np.random.Generator) -> NoisySum:
+        """The opened sum over customers who are drawn anew."""
+        points, truth = self.draw(rng)
+        return opened(count(query, points, truth), sigma, rng)
+
+    def truths(self, query: ScoreEvaluation) -> dict[str, float]:
+        """The metrics of all such customers, by two million of them."""
+        points, truth = self.draw(np.random.default_rng(2), 2_000_000)
+        own = truth[np.argsort(points, kind="stable")].astype(float)
+        chosen = points >= self.expected.threshold
+        hits, alarms = float((chosen & truth).mean()), float((chosen & ~truth).mean())
+        misses, base = float((~chosen & truth).mean()), float(truth.mean())
+        recall, specificity = hits / base, 1 - alarms / (1 - base)
+        return {
+            "auc": area(1 - own, own),
+            "average_precision": float(average_precision(np.stack([1 - own, own], 1)[None])[0]),
+            "f1": 2 * hits / (2 * hits + alarms + misses),
+            "precision": hits / (hits + alarms),
+            "recall": recall,
+            "balanced_accuracy": (recall + specificity) / 2,
+            "accuracy": 1 - alarms - misses,
+            "base_rate": base,
+            "slope": 1 / self.confidence,
+            "intercept": 0.0,
+        }
+
+
+def count(query: ScoreEvaluation, points: IntArray, truth: Truths) -> FloatArray:
+    """The exact sum of customers with these points, in customers."""
+    cells = np.searchsorted(np.array(query.edges[0]), points, side="right")
+    return np.bincount(2 * cells + truth, minlength=query.length).astype(float)
+
+
+def opened(values: FloatArray, sigma: float, rng: np.random.Generator) -> NoisySum:
+    """The sum with its noise."""
+    return NoisySum("evaluation", values + rng.normal(0, sigma, len(values)), sigma, 5, 1)

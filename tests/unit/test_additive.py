@@ -1,0 +1,208 @@
+"""The additive model: federated is pooled, it learns what is there, and bad targets are told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from classifierkit import (
+    churn_frame,
+    churn_study,
+    churn_tables,
+    customers,
+    log_odds,
+    three_tables,
+    trained,
+)
+from kesit_privacy import accounting
+from kesit_privacy.errors import StudyError
+from kesit_privacy.features import CodeArray, FloatArray, IntArray
+from kesit_privacy.queries import Query
+from kesit_privacy.scorecard import CHANCE
+from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_tables
+from kesit_privacy.target import Side, Target, held_out
+from kesit_server.classification import additive
+from kesit_server.sums import NoisySum
+from kesit_simulations.plan import SimulationPlan
+from kesit_simulations.runner import simulate
+
+
+class Pooled:
+    """All rows in one place, summed without noise at the price of a federation's."""
+
+    noisy = False
+
+    def __init__(self, study: Study, codes: CodeArray) -> None:
+        self.study, self.codes = study, codes
+        self.queries: list[Query] = []
+
+    def sum(self, step: str, query: Query) -> NoisySum:
+        planned = self.study.step(step)
+        assert planned is not None
+        self.queries.append(query)
+        variance = accounting.share_variance(
+            self.study.step_units(planned),
+            delta_sq=query.delta_sq,
+            multiplicity=1,
+            roster=5,
+            colluders=1,
+        )
+        sigma = math.sqrt(5 * variance) / 2.0**query.scale_bits
+        return NoisySum(step, query.sum(self.codes) / 2.0**query.scale_bits, sigma, 5, 1)
+
+    def noise_ahead(self, step: str, delta: float) -> float:
+        raise AssertionError
+
+    def note(self, text: str) -> None:
+        """Nobody watches."""
+
+
+def _auc(study: Study, codes: CodeArray, chances: FloatArray | IntArray) -> float:
+    low, high = held_out(study)
+    rows, truth = Side(low, high, inside=True).counted(codes, Target.of(study))
+    assert len(rows) == len(chances)
+    return float(roc_auc_score(truth, chances))
+
+
+def _held(study: Study, codes: CodeArray) -> CodeArray:
+    low, high = held_out(study)
+    return Side(low, high, inside=True).counted(codes, Target.of(study))[0]
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_without_noise_federated_is_pooled_to_the_bit(three: bool) -> None:
+    study = study_from_tables(three_tables()) if three else churn_study()
+    frame = churn_frame(2000)
+    result = trained(study, frame, noise="off")
+    pooled = additive.fit(Pooled(study, customers(study, frame).codes))
+    assert result.classifier.fitted.model == pooled.model
+
+
+def test_it_learns_nearly_all_that_there_is_to_learn() -> None:
+    study, frame = churn_study(), churn_frame(6000)
+    result = trained(study, frame)
+    codes = customers(study, frame).codes
+    low, high = held_out(study)
+    held = (codes[:, -1] >= low) & (codes[:, -1] < high)
+    best = float(roc_auc_score((frame["left"] == "yes").to_numpy()[held], log_odds(frame)[held]))
+    found = _auc(study, codes, result.classifier.fitted.model.chances(_held(study, codes))[:, 1])
+    assert found > best - 0.03
+
+
+def test_more_classes_are_learnt_each() -> None:
+    study, frame = study_from_tables(three_tables(epsilon=4.0)), churn_frame(6000)
+    chances = (
+        trained(study, frame).classifier.fitted.model.chances(
+            _held(study, customers(study, frame).codes)
+        )
+        / CHANCE
+    )
+    low, high = held_out(study)
+    truth = Side(low, high, inside=True).counted(customers(study, frame).codes, Target.of(study))[1]
+    assert roc_auc_score(truth == 0, chances[:, 0]) > 0.8  # "small" is who leaves
+    assert chances.mean(axis=0) == pytest.approx(np.bincount(truth) / len(truth), abs=0.05)
+
+
+def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
+    """The same opened sums give the same questions, whoever the customers are."""
+    study = churn_study()
+    one, two = (Pooled(study, customers(study, churn_frame(900, seed)).codes) for seed in (1, 2))
+    sums: list[NoisySum] = []
+
+    class Repeats(Pooled):
+        def sum(self, step: str, query: Query) -> NoisySum:
+            self.queries.append(query)
+            return sums[len(self.queries) - 1]
+
+    def keep(step: str, query: Query, own: Any = one.sum) -> NoisySum:
+        sums.append(own(step, query))
+        return sums[-1]
+
+    one.sum = keep  # type: ignore[method-assign]
+    additive.fit(one)
+    again = Repeats(study, two.codes)
+    additive.fit(again)
+    assert [q.params() for q in again.queries] == [q.params() for q in one.queries]
+
+
+def test_one_class_only_is_learnt_as_such_and_told() -> None:
+    tables = churn_tables()
+    tables["features"][-1]["may_be_constant"] = True
+    study, frame = study_from_tables(tables), churn_frame(3000)
+    frame = frame.with_columns(pl.lit("no").alias("left"))
+    result = trained(study, frame)
+    chances = result.classifier.fitted.model.chances(_held(study, customers(study, frame).codes))
+    assert (chances[:, 1] < 0.1 * CHANCE).all()
+    assert any("'yes'" in words.en for words in result.card.doubts)
+
+
+def test_a_class_may_be_missing_at_some_clients() -> None:
+    """Three clients: one where all leave, one where all stay, one that has no customers."""
+    study, frame = churn_study(), churn_frame(4000)
+    leaves = (frame["left"] == "yes").to_numpy()
+    parts = (np.flatnonzero(leaves), np.flatnonzero(~leaves), np.array([], dtype=np.int64))
+    plan = SimulationPlan(data="none", clients=3, noise="off")
+    divided = replace(customers(study, frame), parts=parts)
+    pooled = additive.fit(Pooled(study, divided.codes))
+    federated = simulate(study, plan, divided).classifier.fitted
+    # Another roster has another noise, which sets how much is smoothed: what is summed is the same.
+    np.testing.assert_allclose(federated.labels.by_class, pooled.labels.by_class, rtol=1e-12)
+
+
+def test_a_feature_that_is_the_target_is_told() -> None:
+    frame = churn_frame(3000).with_columns(
+        pl.when(pl.col("left") == "yes")
+        .then(pl.lit("phone"))
+        .otherwise(pl.lit("web"))
+        .alias("channel")
+    )
+    said = [words.en for words in trained(churn_study(), frame).card.doubts]
+    assert len(said) == 1
+    assert said[0].startswith("channel alone tells left")
+    assert not trained(churn_study(), churn_frame(3000)).card.doubts
+
+
+def test_customers_of_unknown_label_are_left_out() -> None:
+    study, frame = churn_study(), churn_frame(2000)
+    extra = frame.head(500).with_columns(
+        pl.lit(None, dtype=pl.String).alias("left"),
+        pl.concat_str(pl.lit("x"), pl.col("id")).alias("id"),
+    )
+    both = pl.concat([frame, extra])
+    one = additive.fit(Pooled(study, customers(study, frame).codes))
+    two = additive.fit(Pooled(study, customers(study, both).codes))
+    assert one.model == two.model
+
+
+def test_missing_values_have_points_of_their_own() -> None:
+    """Who has no tenure on file leaves often: the cell of missing values learns it."""
+    frame = churn_frame(6000).with_columns(
+        pl.when(pl.col("tenure").is_null()).then(pl.lit("yes")).otherwise("left").alias("left")
+    )
+    part = trained(churn_study(epsilon=8.0), frame).classifier.fitted.model.parts[0].params()
+    assert part[-1][0] > 500  # half a logit
+
+
+def test_only_the_features_that_tell_most_are_kept() -> None:
+    study = churn_study(classification={"estimator": "additive", "keep": 1, "bins": 8})
+    result = trained(study, churn_frame(5000))
+    importances = result.card.importances
+    assert max(importances, key=lambda name: importances[name]) == "tenure"
+    assert importances["spending"] == importances["channel"] == 0
+    with pytest.raises(StudyError, match="keep"):
+        churn_study(classification={"estimator": "logistic", "keep": 1})
+
+
+def test_fewer_shares_of_noise_give_other_models() -> None:
+    """Seeds of noise matter, so nothing is learnt from the rows beside the sums."""
+    frame, study = churn_frame(1000), churn_study()
+    models = [trained(study, frame, seed=seed).classifier.fitted.model for seed in (1, 2)]
+    assert models[0] != models[1]
+    assert replace(models[0], intercept=models[1].intercept) != models[1]

@@ -1,0 +1,125 @@
+"""model.json read back: what people read of a model, in two languages, and as pictures."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifierkit import churn_frame, churn_study, three_tables, trained
+from kesit_privacy.model_file import MODEL
+from kesit_privacy.study_file import study_from_tables
+from kesit_server.classification import pictures, telling
+from kesit_server.classification.telling import PER_LOGIT
+from kesit_server.errors import ResultError
+from kesit_simulations.runner import SimulationResult
+from kit import broken
+
+
+@pytest.fixture(scope="module")
+def result() -> SimulationResult:
+    return trained(churn_study(), churn_frame(4000))
+
+
+@pytest.fixture(scope="module")
+def folder(result: SimulationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("result")
+    (place / MODEL).write_bytes(result.files[MODEL])
+    return place
+
+
+def test_the_text_says_what_it_is_what_it_goes_by_and_what_it_is_not_for(folder: Path) -> None:
+    told = telling.read(folder)
+    english, turkish = told.text(), told.text("tr")
+    assert english.startswith("Simulated, not releasable")
+    assert "Predicts: left (no, yes) · purpose: churn-prediction" in english
+    assert "must not decide alone" in english
+    assert "Simülasyon, yayımlanamaz" in turkish
+    assert "harcama" in turkish
+    assert "(eksik)" in turkish
+    assert "tek başına karar veremez" in turkish
+
+
+def test_the_most_important_feature_comes_first(folder: Path) -> None:
+    told = telling.read(folder)
+    assert told.model.features[told.by_importance[0]].name == "tenure"
+    values = [told.importances[told.model.features[k].name] for k in told.by_importance]
+    assert values == sorted(values, reverse=True)
+
+
+def test_a_table_s_rows_hold_all_cells_and_fit(folder: Path) -> None:
+    told = telling.read(folder)
+    for place, feature in enumerate(told.model.features):
+        rows = told.rows(place, most=4)
+        assert sum(row.customers for row in rows) == pytest.approx(told.customers[place].sum())
+        if feature.kind == "numeric":
+            assert len(rows) == 5  # and one for missing values
+            ends = [row.ends for row in rows if row.ends is not None]
+            assert ends[0][0] == pytest.approx(feature.lower)
+            assert ends[-1][1] == pytest.approx(feature.upper)
+            assert all(one[1] == pytest.approx(two[0]) for one, two in pairwise(ends))
+
+
+def test_points_are_those_of_the_model(folder: Path, result: SimulationResult) -> None:
+    told = telling.read(folder)
+    place = [feature.name for feature in told.model.features].index("channel")
+    part = result.classifier.fitted.model.parts[place].params()
+    points = [row.points[0] for row in told.rows(place)]
+    np.testing.assert_allclose(points, np.array(part)[:, 0] / 1024 * PER_LOGIT)
+
+
+def test_the_bands_hold_what_other_noise_would_give() -> None:
+    """Cells of many customers: their spread over runs is no wider than told, nor far narrower."""
+    frame, runs = churn_frame(4000), []
+    for seed in range(12):
+        fitted = trained(churn_study(), frame, seed=seed).classifier.fitted
+        place = 2  # the list: three levels with hundreds of customers each
+        points = np.array(fitted.model.parts[place].params())[:3, 0] / 1024
+        runs.append((points - points.mean(), fitted.spreads[place][:3, 0]))
+    seen = np.std([points for points, _ in runs], axis=0)
+    told = np.mean([spread for _, spread in runs], axis=0)
+    assert (seen < 1.5 * told).all(), (seen, told)
+
+
+@pytest.mark.parametrize("language", ["en", "tr"])
+def test_pictures_are_drawn(folder: Path, language: str) -> None:
+    pytest.importorskip("matplotlib")
+    files = pictures.model_pictures(telling.read(folder), "tr" if language == "tr" else "en")
+    assert set(files) == {f"shapes-{language}.png", f"importances-{language}.png"}
+    assert all(data.startswith(b"\x89PNG") for data in files.values())
+
+
+def test_more_classes_are_told_and_drawn(tmp_path: Path) -> None:
+    result = trained(study_from_tables(three_tables()), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    told = telling.read(tmp_path)
+    assert "small | medium | large" in told.text()
+    pytest.importorskip("matplotlib")
+    assert pictures.model_pictures(told)
+
+
+def test_a_broken_file_is_refused_with_one_error(folder: Path, tmp_path: Path) -> None:
+    whole = (folder / MODEL).read_bytes()
+    for data in (
+        b"",
+        whole[:-40],
+        b"[]",
+        b"\xff",
+        whole.replace(b'"kesit_model": 1', b'"kesit_model": 2'),
+    ):
+        (tmp_path / MODEL).write_bytes(data)
+        with pytest.raises(ResultError) as error:
+            telling.read(tmp_path)
+        broken(error)
+    plain = json.loads(whole)
+    for name in ("study", "importances", "spreads", "labels", "caveats", "not_for"):
+        fewer = {key: value for key, value in plain.items() if key != name}
+        (tmp_path / MODEL).write_text(json.dumps(fewer))
+        with pytest.raises(ResultError, match="broken"):
+            telling.read(tmp_path)
+    (tmp_path / MODEL).write_text(json.dumps(plain | {"target": "\x1b[2J"}))
+    with pytest.raises(ResultError, match="control characters"):
+        telling.read(tmp_path)

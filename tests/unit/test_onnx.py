@@ -1,0 +1,81 @@
+"""A model as ONNX says what Kesit says: to the bit for cells, within a point for lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from classifierkit import churn_frame, churn_study, three_tables, trained
+from kesit_client import scoring
+from kesit_privacy import model_file
+from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import Feature, Numeric
+from kesit_privacy.model_file import MODEL, ScoringModel
+from kesit_privacy.scorecard import LOGIT, Line, Scorecard
+from kesit_privacy.study_file import study_from_tables
+from kesit_server.classification.onnx_export import lower_ends, onnx_model
+
+reference = pytest.importorskip("onnx.reference", reason="the extra `onnx` is not installed")
+
+
+def _inputs(model: ScoringModel, frame: pl.DataFrame) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for feature in model.features:
+        column = frame[feature.name]
+        if isinstance(feature, Numeric):
+            values = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        else:
+            values = column.fill_null("").to_numpy().astype(object)
+        found[feature.name] = values[:, None]
+    return found
+
+
+def _run(model: ScoringModel, frame: pl.DataFrame) -> Any:
+    return reference.ReferenceEvaluator(onnx_model(model)).run(None, _inputs(model, frame))[0]
+
+
+def _edges(frame: pl.DataFrame, model: ScoringModel) -> pl.DataFrame:
+    """The frame with numbers at, and one step of double precision before, each cell's end."""
+    tenure = next(f for f in model.features if f.name == "tenure")
+    assert isinstance(tenure, Numeric)
+    ends = lower_ends(tenure, 8)
+    values = np.concatenate([ends, np.nextafter(ends, -np.inf), [-1e300, 1e300, np.nan]])
+    return frame.head(len(values)).with_columns(pl.Series("tenure", values))
+
+
+@pytest.mark.parametrize("three", [False, True])
+def test_cells_agree(tmp_path: Path, three: bool) -> None:
+    study = study_from_tables(three_tables()) if three else churn_study()
+    result = trained(study, churn_frame(3000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    model = model_file.read(tmp_path)
+    fresh = churn_frame(400, seed=5)
+    odd = fresh.head(3).with_columns(pl.Series("channel", ["fax", None, "web"]))
+    frame = pl.concat([fresh, odd, _edges(fresh, model)], how="vertical_relaxed")
+    frame = frame.with_columns(pl.Series("id", [f"n{i}" for i in range(len(frame))]))
+    told = scoring.score(model, frame, "id").drop("id").to_numpy()
+    found = _run(model, frame)
+    found = found if three else found[:, 1:]
+    np.testing.assert_allclose(found, told, atol=2 / 2**14)  # chances are rounded down to 2^-14
+
+
+def test_lines_agree_within_a_point() -> None:
+    features: tuple[Feature, ...] = tuple(churn_study().features[:2])
+    space = Embedding(features, (0, 1))
+    card = Scorecard(
+        space,
+        (-300,),
+        (Line((2000,), (-1500,), (77,)), Line((-900,), (2100,), (-5,))),
+    )
+    model = ScoringModel(
+        "p", "explicit-consent", "left", ("no", "yes"), features, card, np.zeros((2, 1))
+    )
+    frame = churn_frame(500, seed=6)
+    codes, _ = scoring.encode_features(frame, features, "id", 2)
+    logits = card.points(codes)[:, 0] / LOGIT
+    found = _run(model, frame)[:, 1]
+    np.testing.assert_allclose(np.log(found / (1 - found)), logits, atol=4 / LOGIT)
