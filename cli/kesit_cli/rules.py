@@ -238,8 +238,10 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
 
 def _needless(facts: Facts, report: Report) -> str:
     """Kinds of attestations for which no rule of the pack asks: perhaps typing errors."""
+    from kesit_privacy.rules import RELEASE_KINDS
+
     params = [rule.checked_params for rule in report.pack.rules]
-    asked = {kind for each in params for kind in getattr(each, "kinds", ())}
+    asked = {*RELEASE_KINDS, *(kind for each in params for kind in getattr(each, "kinds", ()))}
     return ", ".join(sorted({item.kind for item in facts.attestations or ()} - asked))
 
 

@@ -99,7 +99,7 @@ KVKK = {
     "KVKK-3-CONSENT": fact("consents.without_purpose", 1),
     "KVKK-3-ANONYMOUS": Case(
         changed("release.says_anonymous", True, changed("release.audit_passed", None)),
-        changed("release.says_anonymous", None),
+        changed("release.says_anonymous", None, changed("release.audit_passed", None)),
     ),
     "KVKK-4-PURPOSE": fact("policy.purposes", ("marketing",)),
     "KVKK-4-DESCRIBED": of_study(

@@ -23,6 +23,8 @@ _FLAGS: Final = {
     "explained": "segment-explanations",
     "pseudonymised": "pseudonymisation",
 }
+RELEASE_KINDS: Final = frozenset({DIFFERENCING, *_FLAGS.values()})
+"""Kinds of attestations that a release asks for, beside those that rules name."""
 
 
 def attested_release(
