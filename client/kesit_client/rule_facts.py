@@ -61,20 +61,20 @@ def gather(
         KesitError: this is no client's folder, or a file in it is broken; the error names it.
     """
     own_request(home)
-    facts = _settings(home, study, now, attestations)
-    required = Policy.load(home / POLICY).consent == "required"
-    return _with_counts(facts, home) if required and _has_store(home) else facts
+    return _counted(_settings(home, study, now, attestations), home)
 
 
 def blocking(
     home: Path, study: Study, packs: Sequence[str], now: datetime.datetime | None = None
 ) -> tuple[Finding, ...]:
-    """Findings by which the study must not run here, from settings and records alone.
+    """Findings by which the study must not run here, over consents and requests, too.
+
+    They are for the owner's eyes: unlike `settled`, they tell of persons.
 
     Raises:
-        KesitError: a file in the folder is broken; the error names it.
+        KesitError: a file in the folder is broken, or the consents cannot be read.
     """
-    facts = _settings(home, study, now)
+    facts = _counted(_settings(home, study, now), home)
     reports = [evaluate(load_pack(name), facts) for name in packs]
     return tuple(finding for report in reports for finding in report.findings if finding.blocks)
 
@@ -133,6 +133,12 @@ def _incidents(
     with closing(ConsentStore.open(home, create=False)) as store:
         kept = incident_facts(store, to_us(now))
     return (*(written or ()), *kept) if kept else written
+
+
+def _counted(facts: Facts, home: Path) -> Facts:
+    """With the counts over the consent store, where consents are kept and it is there."""
+    required = Policy.load(home / POLICY).consent == "required"
+    return _with_counts(facts, home) if required and _has_store(home) else facts
 
 
 def _with_counts(facts: Facts, home: Path) -> Facts:

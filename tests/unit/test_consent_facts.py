@@ -13,12 +13,15 @@ import pytest
 
 from branchkit import Branches
 from consentkit import DAY, NOTICE, NOW, PURPOSE, load, row, withdrawal
+from kesit_client import approvals
 from kesit_client.consent.events import SECOND, to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
+from kesit_client.errors import PolicyError
 from kesit_client.rights import incidents, requests
 from kesit_client.rights.facts import request_facts
 from kesit_client.rule_facts import SETTLED, blocking, gather, settled
+from kesit_privacy.processing import Processing
 from kesit_privacy.rules import Facts, Verdict, evaluate, load_pack
 from kesit_privacy.study import Study
 from kit import mixed_study
@@ -180,6 +183,21 @@ def test_a_breach_of_the_register_blocks_and_is_attested(tmp_path: Path) -> None
         incidents.told(store, 1, "board", to_us(now) - 3 * DAY)
         assert verdict() == "PASS"
         assert blocking(home, study, ["kvkk"], now) == ()
+
+
+def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
+    place = Branches(tmp_path)
+    home, study = place.homes[0], place.study
+    study = replace(study, processing=Processing(profiling=True))
+    policy = home / "policy.toml"
+    policy.write_text(f'consent = "required"\n{policy.read_text()}')
+    approvals.require_rules(home, study)  # nothing was imported yet: nothing is known
+    with closing(ConsentStore.open(home)) as store:
+        load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+    with pytest.raises(PolicyError, match="KVKK-PROFILE-CONSENT: .* profiling: 1"):
+        approvals.require_rules(home, study)
+    policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))
+    approvals.require_rules(home, study)
 
 
 def test_a_folder_s_counts_reach_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
