@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,9 @@ from classifierkit import churn_frame
 from consentkit import row, withdrawal, write
 from federationkit import NAMES, books_agree, command, runs_of
 from kesit_cli import exits
+from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
+from kesit_client.rights.exports import list_exports
 from kesit_privacy.study_file import load_study
 from kesit_simulations.deployed import Deployed
 
@@ -144,6 +147,24 @@ def test_only_who_may_be_scored_is_scored(trained: tuple[Deployed, Path], tmp_pa
         told = " ".join(done.stdout.split())
         assert "998 without a ground" in told
         assert "1 with an open objection" in told
+        given = command(
+            *("client", "score", folder, "--out", tmp_path / "given.csv"),
+            *("--recipient", "Call centre", "--home", home),
+        )
+        assert given.returncode == exits.OK, given.stderr
+        with closing(ConsentStore.open(home, create=False)) as store:
+            [export] = list_exports(store, people[2])
+            assert (export.recipient, export.persons) == ("Call centre", 1)
+            assert export.purpose == "churn-prediction"
+        left = command("client", "consent", "withdraw", people[2], "--home", home)
+        assert left.returncode == exits.OK, left.stderr
+        with closing(ConsentStore.open(home, create=False)) as store:
+            assert [item.withdrew for item in list_exports(store)] == [1]
+        policy.write_text(before, encoding="utf-8")  # an objection holds without consents, too
+        done = command("client", "score", folder, "--out", out, "--home", home)
+        assert done.returncode == exits.OK, done.stderr
+        scored = pl.read_parquet(out)["id"].to_list()
+        assert (len(scored), people[1] in scored) == (999, False)
     finally:
         policy.write_text(before, encoding="utf-8")
 
