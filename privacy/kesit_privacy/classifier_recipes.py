@@ -2,13 +2,15 @@
 
 Training and evaluation count different customers, so each side has the whole budget (`sides`):
 training shares add up to 1, and so does the evaluation's. A study may plan less for its
-evaluation; what is left pays for a second attempt at it.
+evaluation; what is left pays for a second attempt at it. With folds each customer is in trainings
+and in an evaluation, so all shares add up to 1.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 from kesit_privacy import accounting
@@ -36,6 +38,9 @@ LOGISTIC_PLAN = (
 )
 PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
 
+EVALUATED = Fraction(1, 10)
+"""Share of a study's budget for the evaluations of its folds, together."""
+
 CORRECTIONS = ("residual-sums", "gradient-sums")
 
 SMALLEST_SNR = {"logistic": 10.0, "additive": 30.0}
@@ -58,13 +63,49 @@ def settled(study: Study) -> Study:
 
 
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
-    """The sums of this study's estimator. Training shares add up to 1."""
-    return PLANS[study.classifying.estimator]
+    """The sums of this study's estimator. Training shares add up to 1; with folds all of them."""
+    plan, folds = PLANS[study.classifying.estimator], study.classifying.folds
+    return plan if folds is None else _repeated(plan, folds)
 
 
-def rounds(study: Study) -> tuple[str, ...]:
-    """Names of the plan's sums of what a model gets wrong, in order."""
-    return tuple(step.step for step in study.plan if step.query in CORRECTIONS)
+def _repeated(plan: tuple[PlanStep, ...], folds: int) -> tuple[PlanStep, ...]:
+    """A plan for each fold, all trainings first: a model that is paid does not wait for figures.
+
+    Shares are whole millionths, so that they add up to 1 exactly; the last has the remainder.
+    """
+    fair = (1 - EVALUATED) / folds
+    trainings = [
+        PlanStep(step.step + suffix(fold), step.query, _millionths(step.exact_share * fair))
+        for fold in range(folds)
+        for step in plan[:-1]
+    ]
+    each = _millionths(EVALUATED / folds)
+    names = [EVALUATION.step + suffix(fold) for fold in range(folds)]
+    evaluations = [PlanStep(name, EVALUATION.query, each) for name in names]
+    left = 1 - sum(step.exact_share for step in (*trainings, *evaluations[:-1]))
+    return (*trainings, *evaluations[:-1], replace(evaluations[-1], share=float(left)))
+
+
+def _millionths(share: Fraction) -> float:
+    return int(share * 10**6) / 10**6
+
+
+def suffix(fold: int) -> str:
+    """What the names of a fold's steps end with; folds are told from 1 on."""
+    return f"-f{fold + 1}"
+
+
+def rounds(study: Study, ending: str = "") -> tuple[str, ...]:
+    """Names of the plan's sums of what a model gets wrong, in order; with folds, of one of them.
+
+    Args:
+        ending: the fold's suffix, which the names come without.
+    """
+    return tuple(
+        step.step.removesuffix(ending)
+        for step in study.plan
+        if step.query in CORRECTIONS and step.step.endswith(ending)
+    )
 
 
 def _estimator(study: Study) -> Literal["additive", "logistic"]:
@@ -112,6 +153,12 @@ def check_target(study: Study) -> None:
             remedy="Leave it out: a threshold is for a target of two levels.",
         )
     _check_arms(study, target)
+    if study.classifying.folds is not None and study.classifying.estimator == "neural":
+        raise StudyError(
+            "classification.folds",
+            "a neural network is trained once: a mean of several networks is none.",
+            remedy='Leave folds out, or use estimator = "additive" or "logistic".',
+        )
     if study.classifying.keep is not None and study.classifying.estimator != "additive":
         raise StudyError(
             "classification.keep",
@@ -143,9 +190,13 @@ def _check_arms(study: Study, target: Categorical) -> None:
 def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     """n / (σ1·√d·√C): training customers over the noise of the whole budget on one cell's count.
 
-    C = 1 for two classes, else their number: each class is a question of its own.
+    C = 1 for two classes, else their number: each class is a question of its own. With folds it is
+    that of one fold's training: its customers, and its part of the budget.
     """
     units = study.mu2_units if mu2_units is None else mu2_units
+    folds, left_out = study.classifying.folds, study.classifying.holdout
+    if folds is not None:
+        units, left_out = int(units * (1 - EVALUATED) / folds), 1 / folds
     rules = study.roster
     federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
     unit_noise = study.max_clients_per_customer * federated
@@ -153,7 +204,7 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     assert isinstance(target, Categorical)
     questions = 1 if len(target.levels) == 2 else len(target.levels)
     spread = math.sqrt(len(Embedding.of(study).features) * questions)
-    counted = study.declared_customers * (1 - study.classifying.holdout)
+    counted = study.declared_customers * (1 - left_out)
     return counted * accounting.mu(units) / (unit_noise * spread)
 
 
@@ -187,6 +238,8 @@ def _what_would_do(study: Study, snr: float) -> str:
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
     if study.classifying.estimator != "logistic" and snr >= SMALLEST_SNR["logistic"]:
         advice.append('estimator = "logistic", which needs less')
+    if study.classifying.folds is not None:
+        advice.append("fewer folds or none")
     advice.append("fewer features")
     return f"Agree on {', on '.join(advice)}; or bring more customers together."
 
