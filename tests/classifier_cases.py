@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from classifier_cases_logistic import LOGISTIC_GENERATORS, LOGISTIC_REFERENCES
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, Categorical, Numeric
 from kesit_privacy.instruction import MAX_SCALE_BITS, SCALE_BITS
@@ -209,6 +210,7 @@ CLASSIFIER_GENERATORS: dict[tuple[str, int], Callable[[Draw, Study], Query]] = {
     ("score-moments", 1): draw_score_moments,
     ("residual-sums", 1): draw_residual_sums,
     ("score-evaluation", 1): draw_score_evaluation,
+    **LOGISTIC_GENERATORS,
 }
 
 
@@ -362,4 +364,5 @@ CLASSIFIER_REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[i
     ("score-moments", 1): score_moments_row,
     ("residual-sums", 1): residual_sums_row,
     ("score-evaluation", 1): score_evaluation_row,
+    **LOGISTIC_REFERENCES,
 }

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
-from kesit_privacy.features import IntArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Query, bind
 from kesit_privacy.sides import BookSide
@@ -44,10 +40,3 @@ class PartLedger:
     def dearest(self) -> int:
         """The most that any customer has paid."""
         return max(self.paid)
-
-
-def part_rows(codes: IntArray, parts: Iterable[int]) -> IntArray:
-    """Copies of the first rows, one in each of these parts."""
-    found = np.resize(codes, (len(list(parts)), codes.shape[1]))
-    found[:, -1] = list(parts)
-    return found

@@ -162,17 +162,20 @@ def _do(home: Path, work: Callable[[Coordinator, Watch], Ran], first: str) -> No
 
         coordinator = open_coordinator(home)
         ran = work(coordinator, Watch(progress.event, progress.reply))
-    from kesit_server import telling
+    from kesit_server.classification import telling as models
+    from kesit_server.classification.classifier import Classifier
+    from kesit_server.telling import read
 
+    model = isinstance(ran.found, Classifier)
     screen = show.console()
-    typer.echo(telling.read(ran.folder).text("en"))
+    typer.echo((models.read if model else read)(ran.folder).text("en"))
     screen.print()
     show.print_facts(
         screen,
         [
             ("Result", str(ran.folder)),
             ("Run", ran.run),
-            ("Next", f"kesit segments draw {ran.folder}"),
+            ("Next", f"kesit {'model' if model else 'segments'} draw {ran.folder}"),
         ],
     )
 

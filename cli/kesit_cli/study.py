@@ -49,7 +49,7 @@ def new(
     \b
     Examples that come with Kesit:
       adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast (segments)
-      adult-income, bank-subscription, telco-churn (classifiers)
+      adult-income, bank-subscription, retail-bank-segment, telco-churn (classifiers)
     """
     if example is None:
         text = resources.files("kesit_cli").joinpath("template.toml").read_text(encoding="utf-8")

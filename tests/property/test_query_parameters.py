@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
+from classifier_cases import CLASSIFIER_GENERATORS, CLASSIFIER_STUDIES, VALID_CLASSIFIER
+from classifier_cases_logistic import VALID_LOGISTIC
 from kesit_privacy import canonical
 from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.embedding import ONE_HOT, Embedding
@@ -47,7 +48,7 @@ MIXED = STUDIES["mixed"]
 
 def study_of(key: tuple[str, int]) -> Study:
     """The study that `VALID` has parameters for."""
-    return CLASSIFIER_STUDIES["churn"] if key in VALID_CLASSIFIER else MIXED
+    return CLASSIFIER_STUDIES["churn"] if key in CLASSIFIER_GENERATORS else MIXED
 
 
 VALID: dict[tuple[str, int], dict[str, Any]] = {
@@ -66,6 +67,7 @@ VALID: dict[tuple[str, int], dict[str, Any]] = {
         "bins": 16,
     },
     **VALID_CLASSIFIER,
+    **VALID_LOGISTIC,
 }
 BAD_LEAVES = (True, False, 1.0, "1", None, [], {}, [1], -1, 1 << 16, 1 << 70, float("nan"))
 BAD_WHOLES = (True, 1.5, "x", None, {}, [], [[]], [None], [[[0]]], 7.0, {"a": 1}, -1, 1 << 70)
@@ -101,7 +103,7 @@ def test_parameters_of_the_wrong_type_size_or_range_are_refused(key: tuple[str, 
     for params in [*changed(VALID[key], BAD_LEAVES), *BAD_WHOLES, {}]:
         if key == ("evaluation", 1) and params == one_more_centre(VALID[key]):
             continue  # no other list must be as long
-        if key in VALID_CLASSIFIER and still_good(key, params):
+        if key in CLASSIFIER_GENERATORS and still_good(key, params):
             continue
         with pytest.raises(ProtocolError):
             bind(study, *key, params, SCALE_BITS)
@@ -117,9 +119,12 @@ def still_good(key: tuple[str, int], params: Any) -> bool:
         return False
     assert canonical.encode(found) == canonical.encode(params)  # True is not 1
     assert [name for name in params if params[name] != VALID[key][name]] in (
+        ["directions"],
         ["edges"],
         ["model"],
+        ["offsets"],
         ["radii"],
+        ["radius"],
         ["scores"],
     )
     return True

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
+from classifier_cases_logistic import VALID_LOGISTIC
 from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, IntArray
@@ -219,16 +220,17 @@ def test_the_parts_of_an_evaluation_are_all_of_its_sensitivity() -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_every_corner_of_the_dictionary_has_an_answer(key: tuple[str, int]) -> None:
     """f is total: missing and unknown values, both ends of the grid, in every combination."""
-    study = CLASSIFIER_STUDIES["churn"] if key in VALID_CLASSIFIER else STUDIES["mixed"]
+    valid = VALID_CLASSIFIER | VALID_LOGISTIC
+    study = CLASSIFIER_STUDIES["churn"] if key in valid else STUDIES["mixed"]
     corners = [
         range(f.cells) if isinstance(f, Categorical) else (-1, 0, 1, GRID - 1, GRID)
         for f in study.features
     ]
     rows = np.array(list(itertools.product(*corners)), dtype=np.int16)
     space = Embedding.of(study)
-    if key in VALID_CLASSIFIER:
+    if key in valid:
         rows = with_parts(rows)
-        query = bind(study, *key, VALID_CLASSIFIER[key], SCALE_BITS)
+        query = bind(study, *key, valid[key], SCALE_BITS)
     else:
         query = segment_query(key[0], study, space)
     total = query.sum(rows)

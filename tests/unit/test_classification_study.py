@@ -167,6 +167,8 @@ def test_the_estimator_follows_size_and_budget_alike() -> None:
         (50_000, 0.1): "logistic",
         (50_000, 4.0): "additive",
     }
+    kept = churn_study(classification={"estimator": "auto", "keep": 2}, declared_customers=2000)
+    assert kept.classifying.estimator == "additive"  # nothing else leaves features out
     for customers in (2000, 50_000):
         plan = churn_study(declared_customers=customers, epsilon=4.0, **auto).plan
         assert sum(step.exact_share for step in plan if step.step != "evaluation") == 1

@@ -110,6 +110,11 @@ class GradientSums(Query):
         }
 
     @property
+    def space(self) -> Embedding:
+        """The features that it reads."""
+        return self.coordinates.space
+
+    @property
     def length(self) -> int:
         return len(self.directions) * self.target.logits
 

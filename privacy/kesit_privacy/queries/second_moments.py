@@ -51,7 +51,7 @@ class SecondMoments(Query):
     @classmethod
     def bind(cls, study: Study, params: dict[str, Any], scale_bits: int) -> Self:
         held, radius, share = take(params, "held", "radius", "share")
-        coordinates = cls.space(study)
+        coordinates = Coordinates(Embedding.of(study))
         longest = UNIT * (math.isqrt(coordinates.dimensions) + 1)
         query = cls(
             coordinates,
@@ -67,11 +67,6 @@ class SecondMoments(Query):
             raise refuse("the lattice is too coarse for this radius")
         return query
 
-    @staticmethod
-    def space(study: Study) -> Coordinates:
-        """The coordinates of a study's rows."""
-        return Coordinates(Embedding.of(study))
-
     def params(self) -> dict[str, Any]:
         return {"held": self.side.params(), "radius": self.radius, "share": self.share}
 
@@ -79,6 +74,11 @@ class SecondMoments(Query):
     def rank(self) -> int:
         """D: the constant and the coordinates."""
         return 1 + self.coordinates.dimensions
+
+    @property
+    def space(self) -> Embedding:
+        """The features that it reads."""
+        return self.coordinates.space
 
     @property
     def length(self) -> int:

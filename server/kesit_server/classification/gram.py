@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kesit_privacy.coordinates import ABSENT, BEND, LINE, MISSING, UNIT, Coordinates
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import Categorical, FloatArray, IntArray
 from kesit_privacy.queries import SecondMoments
 from kesit_privacy.queries.second_moments import CONSTANT
@@ -111,7 +112,7 @@ def moments_query(study: Study, held: list[int]) -> SecondMoments:
     Args:
         held: parts of customers who are not counted.
     """
-    coordinates = SecondMoments.space(study)
+    coordinates = Coordinates(Embedding.of(study))
     params = {
         "held": held,
         "radius": math.isqrt(coordinates.typical_sq + CONSTANT**2) + 1,

@@ -84,6 +84,7 @@ class Learner:
         for _ in range(TURNS_FIRST - 1):
             self.found = self._posterior(self.curvature(bent=False))
             self.values = (self.values + self.found.mean) / 2
+        self._hold()
         self.values[0] = self.curvature().intercept
 
     def learn(self, residuals: Residuals) -> None:
@@ -92,15 +93,23 @@ class Learner:
         for _ in range(TURNS):
             self.found = self._posterior(self.curvature())
             step = self.found.mean - self.values
-            length = math.sqrt(self._variance(step))
+            length = math.sqrt(self._raw_variance(step))
             step *= min(1.0, LARGEST_STEP / max(length, 1e-9))
             step[0] = np.clip(step[0], -LARGEST_SHIFT, LARGEST_SHIFT)
             self.values = self.values + step
+            self._hold()
 
-    def _variance(self, values: FloatArray) -> float:
+    def _raw_variance(self, values: FloatArray) -> float:
         """Of the log odds with these coefficients, over the customers."""
-        found = float(values @ self._spread @ values) / self.gram.customers
-        return float(np.clip(found, 1e-9, WIDEST**2))
+        return max(float(values @ self._spread @ values) / self.gram.customers, 1e-9)
+
+    def _variance(self) -> float:
+        """The same of the coefficients as they are, held in what is believable."""
+        return min(self._raw_variance(self.values), WIDEST**2)
+
+    def _hold(self) -> None:
+        """Shorten coefficients whose log odds spread farther than `WIDEST`."""
+        self.values[1:] *= min(1.0, WIDEST / math.sqrt(self._raw_variance(self.values)))
 
     def curvature(self, *, bent: bool = True) -> Curvature:
         """Of the coefficients as they are, if log odds were Gaussian.
@@ -110,7 +119,7 @@ class Learner:
         `bent = False` leaves all but the first term out.
         """
         customers, base = self.gram.customers, self.share * (1 - self.share)
-        variance = self._variance(self.values)
+        variance = self._variance()
         at = picture.intercept(variance, self.share)
         mean = float(picture.mean_curvature(np.array([at]), np.array([variance]))[0])
         mean = max(mean, FLATTEST * base)

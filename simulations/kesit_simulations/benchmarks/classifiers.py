@@ -32,7 +32,7 @@ from kesit_simulations.runner import Customers, divide_table, simulate
 from kesit_simulations.runner import Table as CustomerTable
 
 SETS = ("adult-income", "bank-subscription", "telco-churn")
-ESTIMATORS = ("additive",)
+ESTIMATORS = ("additive", "logistic")
 CLIENTS = 5
 DELTA = 1e-5
 
