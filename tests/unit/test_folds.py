@@ -18,6 +18,7 @@ from kesit_cli.main import app
 from kesit_client.node import Node
 from kesit_privacy import classifier_recipes, recipes
 from kesit_privacy.errors import BudgetError, StudyError
+from kesit_privacy.queries import Query
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.study import Classification, Study
 from kesit_privacy.study_file import study_from_tables
@@ -25,9 +26,10 @@ from kesit_privacy.target import PARTS, Side, Target, book_side, held_ranges
 from kesit_privacy.wire import RefusalCode
 from kesit_server.classification.classifier import classify
 from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.folds import mean_judged, mean_model
+from kesit_server.classification.folds import mean_model
 from kesit_server.classification.judged import ModelEvaluation
 from kesit_server.classification.metrics import TOO_FEW, UNTOLD, Metric, average, total
+from kesit_server.sums import NoisySum
 from kesit_simulations import studies
 from kesit_simulations.model_evaluation import evaluate_model
 from kit import ask, instruct, random_codes, say_hello, small_nodes
@@ -268,7 +270,24 @@ def test_evaluations_of_folds_are_told_as_one() -> None:
     once = trained(folded(None), frame).classifier
     assert once.judged is not None
     assert "folds" not in once.judged.evaluation.as_dict()
-    assert mean_judged([once.judged]) is once.judged
+
+
+def test_an_evaluation_that_is_left_out_is_not_in_the_mean() -> None:
+    study, frame = folded(), churn_frame(2000)
+
+    class Short(Pooled):
+        """The budget is gone before all folds are evaluated."""
+
+        def sum(self, step: str, query: Query) -> NoisySum:
+            if step in ("evaluation-f2", "evaluation-f3"):
+                raise BudgetError("Nothing is left.", remedy="None.")
+            return super().sum(step, query)
+
+    found = classify(Short(study, customers(study, frame).codes))
+    assert found.judged is not None
+    assert found.judged.evaluation.folds == 1
+    assert "cross-validation" in found.judged.evaluation.text()
+    assert len(found.folds) == 3
 
 
 def test_figures_of_folds_are_averaged_and_their_errors_add_up_in_squares() -> None:

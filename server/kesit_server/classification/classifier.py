@@ -60,9 +60,16 @@ def classify(federation: Sums) -> Classifier:
         federation.study,
         mean_model(fitted),
         federation.noisy,
-        mean_judged(told) if told else None,
+        _together(federation.study, told),
         tuple(Trained(fold.held, own) for fold, own in zip(folds, fitted, strict=True)),
     )
+
+
+def _together(study: Study, told: list[Judged]) -> Judged | None:
+    """What the evaluations that there were say of the study's one training, or of its folds."""
+    if not told or study.classifying.folds is None:
+        return told[0] if told else None
+    return mean_judged(told)
 
 
 def _judged(fold: Fold, fitted: Fitted) -> Judged | None:

@@ -74,9 +74,7 @@ def _spread(place: int, labels: Labels, folds: Sequence[FloatArray]) -> FloatArr
 
 
 def mean_judged(folds: Sequence[Judged]) -> Judged:
-    """What the evaluations of several folds say together."""
-    if len(folds) == 1:
-        return folds[0]
+    """What the evaluations of a study's folds say together, of those that had one."""
     arms = zip(*(judged.uplift for judged in folds), strict=True)
     return Judged(
         _evaluation([judged.evaluation for judged in folds]), tuple(_uplift(arm) for arm in arms)

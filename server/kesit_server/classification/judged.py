@@ -72,8 +72,9 @@ class ModelEvaluation:
         confusion: (true, predicted) held-out customers, over the noise alone.
         calibration: of each class against the rest; of two classes of the second alone.
         by_class: for each of more than two classes its metrics against the rest.
-        folds: how many models' evaluations these are the means of, each over customers whom its
-            own training left out. Of counts it is the sum, and the table of calibration has all.
+        folds: with cross-validation, of how many models these are the means, each over customers
+            whom its own training left out. Of counts it is the sum, and the table of calibration
+            has all bars. 0 without folds.
     """
 
     classes: tuple[str, ...]
@@ -85,13 +86,13 @@ class ModelEvaluation:
     confusion: tuple[tuple[Metric, ...], ...]
     calibration: tuple[Calibration, ...]
     by_class: tuple[dict[str, Metric], ...] = ()
-    folds: int = 1
+    folds: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         two = len(self.classes) == 2
         found = {
-            **({"folds": self.folds} if self.folds > 1 else {}),
+            **({"folds": self.folds} if self.folds else {}),
             "customers": self.customers.as_dict(),
             "base_rates": _named(self.classes, self.base_rates),
             "rare": self.rare,
@@ -144,7 +145,7 @@ class ModelEvaluation:
                 _read({n: m for n, m in more[name].items() if n != "calibration"})
                 for name in classes
             ),
-            int(plain.get("folds", 1)),
+            int(plain.get("folds", 0)),
         )
 
     def where_seen(self, seen: NDArray[np.bool_]) -> ModelEvaluation:
@@ -182,7 +183,7 @@ class ModelEvaluation:
     def text(self, language: Language = "en") -> str:
         """For a person, a line for each metric, the most important first."""
         lines = [_line("customers", self.customers.text(language, None), language)]
-        if self.folds > 1:
+        if self.folds:
             lines.append(_line("folds", str(self.folds), language))
         for name, base in zip(self.classes, self.base_rates, strict=True):
             lines.append(f"  {_WORDS['base'].of(language)} {name}: {base.text(language)}")
