@@ -96,6 +96,9 @@ class Classification:
         bins: cells of a numeric feature's shape.
         keep: number of features that stay in an additive model, those that tell most of the target
             by the label histograms; all of them if None. It costs nothing beside that sum.
+        l1: the group lasso's penalty in logits: features whose points differ less than that between
+            customers (standard deviation) leave the model. It costs nothing. How much all are
+            shrunk (L2) needs no number: the released sums decide it.
         threshold: chance of the second of two classes from which it is predicted; chosen from
             the training sums if None.
         arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
@@ -110,6 +113,7 @@ class Classification:
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
     keep: Annotated[int, Field(ge=1, le=2000)] | None = None
+    l1: Annotated[float, Field(ge=0, le=10)] = 0.0
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     arms: Name | None = None
 

@@ -25,6 +25,7 @@ FULL: dict[str, Any] = {
     "split": 7,
     "bins": 16,
     "keep": 2,
+    "l1": 0.1,
     "threshold": 0.4,
     "arms": "campaign",
 }
@@ -62,6 +63,7 @@ def test_every_field_is_under_the_hash(name: str) -> None:
         "split": 8,
         "bins": 17,
         "keep": 1,
+        "l1": 0.2,
         "threshold": 0.5,
         "arms": None,
     }
@@ -88,6 +90,7 @@ def test_every_field_is_under_the_hash(name: str) -> None:
         ("bins", 1),
         ("bins", 10_000),
         ("keep", 0),
+        ("l1", -0.1),
         ("threshold", 1.0),
         ("arms", "left"),
         ("arms", "nothing"),

@@ -290,6 +290,17 @@ def test_an_evaluation_that_is_left_out_is_not_in_the_mean() -> None:
     assert len(found.folds) == 3
 
 
+def test_features_leave_the_mean_and_each_fold_s_model() -> None:
+    task = {"estimator": "additive", "bins": 8, "folds": 2}
+    frame = churn_frame(4000)
+    whole = trained(churn_study(classification=task, epsilon=8.0), frame).card.importances
+    penalty = sorted(whole.values())[0] * 1.01
+    study = churn_study(classification=task | {"l1": penalty}, epsilon=8.0)
+    after = trained(study, frame).card.importances
+    assert sum(value == 0 for value in after.values()) == 1
+    assert after == pytest.approx({k: max(0.0, v - penalty) for k, v in whole.items()}, abs=0.02)
+
+
 def test_figures_of_folds_are_averaged_and_their_errors_add_up_in_squares() -> None:
     one, two = Metric(0.6, (0.5, 0.8)), Metric(0.8, (0.7, 0.9))
     assert average([one, two]).value == pytest.approx(0.7)

@@ -13,6 +13,7 @@ from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.fold import Fold
 from kesit_server.classification.folds import mean_judged, mean_model
 from kesit_server.classification.judged import Judged
+from kesit_server.classification.sparsity import sparse
 from kesit_server.classification.training import fit
 from kesit_server.classification.uplift import uplift
 from kesit_server.errors import FederationError
@@ -52,15 +53,17 @@ def classify(federation: Sums) -> Classifier:
         BudgetError: too little is left for a training sum.
         FederationError: too few members are left for one.
     """
-    folds = Fold.all_of(federation)
-    fitted = [fit(fold) for fold in folds]
+    study, folds = federation.study, Fold.all_of(federation)
+    penalty = study.classifying.l1
+    whole = [fit(fold) for fold in folds]
+    fitted = [sparse(own, penalty) for own in whole]
     found = [_judged(fold, own) for fold, own in zip(folds, fitted, strict=True)]
     told = [judged for judged in found if judged is not None]
     return Classifier(
-        federation.study,
-        mean_model(fitted),
+        study,
+        sparse(mean_model(whole), penalty),  # not the mean of sparse ones, where few features leave
         federation.noisy,
-        _together(federation.study, told),
+        _together(study, told),
         tuple(Trained(fold.held, own) for fold, own in zip(folds, fitted, strict=True)),
     )
 
