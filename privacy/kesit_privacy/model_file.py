@@ -14,17 +14,41 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from kesit_privacy.additive_view import usual as usual_row
+from kesit_privacy.additive_view import view
+from kesit_privacy.cells import cells_of
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError, ModelError
 from kesit_privacy.features import CodeArray, Feature, FloatArray
 from kesit_privacy.models import Model, read_model
-from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
+from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
 
 MODEL = "model.json"
 """Name of the file in a result folder."""
 
 FORMAT = 1
 """Of model.json; it changes when a program that reads an older one must change."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A network at its usual customer.
+
+    Attributes:
+        shapes: what each feature alone changes there; usual: (features,) that customer's codes.
+    """
+
+    shapes: Scorecard
+    usual: CodeArray
+
+    def reasons(self, model: Model, codes: CodeArray) -> FloatArray:
+        """What each feature changes against a usual value, in logits: (n, features, logits)."""
+        points, found = model.points(codes), []
+        for place, code in enumerate(self.usual):
+            changed = codes.copy()
+            changed[:, place] = code
+            found.append((points - model.points(changed)) / LOGIT)
+        return np.stack(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,7 @@ class ScoringModel:
         purpose, legal_basis: of the study, for which alone it may be used.
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
+        cut: of a network, what takes the place of points that add up.
     """
 
     purpose: str
@@ -44,6 +69,7 @@ class ScoringModel:
     features: tuple[Feature, ...]
     model: Model
     usual: FloatArray
+    cut: Cut | None = None
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -61,7 +87,9 @@ class ScoringModel:
         space = Embedding(features, tuple(range(len(features))))
         logits = 1 if len(classes) == 2 else len(classes)
         model = read_model(space, logits, plain["model"])
-        usual = _usual(model, plain["cell_customers"])
+        customers = _customers(space, plain["cell_customers"])
+        shapes = view(model, customers)
+        usual = _usual(shapes, plain["cell_customers"])
         text = TypeAdapter(str)
         return cls(
             text.validate_python(plain["purpose"], strict=True),
@@ -71,6 +99,7 @@ class ScoringModel:
             features,
             model,
             usual,
+            None if model is shapes else Cut(shapes, usual_row(space, customers)[0]),
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:
@@ -82,15 +111,26 @@ class ScoringModel:
         """What each feature adds beyond what is usual, in logits: (n, features, logits).
 
         A reason is exact: an additive model's points are the sum of these, the usual points and the
-        intercept.
+        intercept. Of a network it is what the points would change if the feature alone were what it
+        is for a usual customer.
         """
+        if self.cut is not None:
+            return self.cut.reasons(self.model, codes)
         found = [
             part.points(feature, codes[:, place]) / LOGIT - usual
             for place, (feature, part, usual) in enumerate(
-                zip(self.features, self.model.parts, self.usual, strict=True)
+                zip(self.features, self.shapes.parts, self.usual, strict=True)
             )
         ]
         return np.stack(found, axis=1)
+
+    @property
+    def shapes(self) -> Scorecard:
+        """The model as features that add up; of a network, its picture (`additive_view`)."""
+        if self.cut is not None:
+            return self.cut.shapes
+        assert isinstance(self.model, Scorecard)
+        return self.model
 
 
 def read(folder: Path) -> ScoringModel:
@@ -115,7 +155,16 @@ def read(folder: Path) -> ScoringModel:
         ) from error
 
 
-def _usual(model: Model, customers: Any) -> FloatArray:
+def _customers(space: Embedding, given: Any) -> list[FloatArray]:
+    """The file's customers of each feature's cells."""
+    found = [np.array(sizes, dtype=np.float64) for sizes in given]
+    for feature, sizes in zip(space.features, found, strict=True):
+        if sizes.ndim != 1 or len(sizes) < 3 or len(sizes) != cells_of(feature, len(sizes) - 1):
+            raise ValueError("cell_customers are not those of the features")
+    return found
+
+
+def _usual(model: Scorecard, customers: Any) -> FloatArray:
     """Mean points of each feature over its cells' customers, in logits."""
     found = []
     for part, given in zip(model.parts, customers, strict=True):

@@ -48,7 +48,8 @@ def _error(**changes: Any) -> StudyError:
 
 
 def test_the_tests_below_know_every_field() -> None:
-    assert set(FULL) == {field.name for field in fields(Classification)}
+    own = {"training"}  # of neural networks alone: see test_training_study
+    assert set(FULL) == {field.name for field in fields(Classification)} - own
     assert full().chosen == ("tenure", "channel")
 
 

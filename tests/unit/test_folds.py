@@ -20,7 +20,7 @@ from kesit_privacy import classifier_recipes, recipes
 from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.queries import Query
 from kesit_privacy.sides import BookSide, BySide
-from kesit_privacy.study import Classification, Study
+from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Side, Target, book_side, held_ranges
 from kesit_privacy.wire import RefusalCode
@@ -55,10 +55,8 @@ def test_a_study_without_folds_keeps_its_hash() -> None:
 
 
 def test_a_network_has_no_folds() -> None:
-    plain = churn_study()
-    study = replace(plain, classification=Classification("neural", folds=3), plan=())
     with pytest.raises(StudyError, match="trained once") as error:
-        classifier_recipes.check_target(study)
+        folded(estimator="neural")
     assert error.value.field == "classification.folds"
     assert "additive" in error.value.remedy
 

@@ -31,7 +31,9 @@ def mean_model(folds: Sequence[Fitted]) -> Fitted:
         _spread(place, labels, [fitted.spreads[place] for fitted in folds])
         for place in range(len(labels.counts))
     )
-    return Fitted(_scorecard([fitted.model for fitted in folds]), labels, spreads)
+    models = [fitted.model for fitted in folds if isinstance(fitted.model, Scorecard)]
+    assert len(models) == len(folds)  # a network's study has no folds
+    return Fitted(_scorecard(models), labels, spreads)
 
 
 def _scorecard(models: Sequence[Scorecard]) -> Scorecard:

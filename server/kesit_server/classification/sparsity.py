@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kesit_privacy.network import Network
 from kesit_privacy.scorecard import LARGEST, LOGIT, Cells
 from kesit_server.classification.fitted import Fitted
 
@@ -21,11 +22,12 @@ def sparse(fitted: Fitted, penalty: float) -> Fitted:
     Args:
         penalty: in logits; 0 changes nothing.
     """
-    if penalty == 0:
+    model = fitted.model
+    if penalty == 0 or isinstance(model, Network):  # a network has no l1: its study was refused
         return fitted
-    intercept = np.array(fitted.model.intercept, dtype=np.float64)
+    intercept = np.array(model.intercept, dtype=np.float64)
     parts, spreads = [], []
-    for place, part in enumerate(fitted.model.parts):
+    for place, part in enumerate(model.parts):
         assert isinstance(part, Cells)
         points = part.array.astype(np.float64)
         centred = np.stack([fitted.labels.centred(place, column) for column in points.T], axis=1)
@@ -38,7 +40,7 @@ def sparse(fitted: Fitted, penalty: float) -> Fitted:
     [start] = _whole(intercept[None])
     return replace(
         fitted,
-        model=replace(fitted.model, intercept=start, parts=tuple(parts)),
+        model=replace(model, intercept=start, parts=tuple(parts)),
         spreads=tuple(spreads),
     )
 
