@@ -7,12 +7,13 @@ from typing import Any
 from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Query, bind
+from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 from kesit_privacy.target import PARTS, held_out
 
 STUDY = CLASSIFIER_STUDIES["churn"]
-TRAINING = [step.step for step in STUDY.plan if not step.held_out]
-(EVALUATION,) = (step.step for step in STUDY.plan if step.held_out)
+TRAINING = [step.step for step in STUDY.plan if STUDY.side(step) is BookSide.TRAIN]
+(EVALUATION,) = (step.step for step in STUDY.plan if STUDY.side(step) is BookSide.HELD)
 
 
 def query(step: str, study: Study = STUDY, **changes: Any) -> Query:

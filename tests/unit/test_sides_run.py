@@ -357,7 +357,7 @@ def test_the_plan_s_table_tells_the_evaluation_s_noise() -> None:
     run = Run(STUDY, 4)
     finish(run, [EVALUATION])
     (opened,) = run.federation.sums
-    (step,) = (step for step in STUDY.plan if step.held_out)
+    (step,) = (step for step in STUDY.plan if STUDY.side(step) is BookSide.HELD)
     assert count_noise(STUDY, step, 4) == pytest.approx(opened.sigma, rel=1e-6)
 
 

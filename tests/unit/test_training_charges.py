@@ -27,6 +27,7 @@ from kesit_privacy.network import LARGEST_WEIGHT
 from kesit_privacy.queries import LabelHistograms, TrainedWeights
 from kesit_privacy.sides import BookSide
 from kesit_privacy.spending import Spending, read_log, sign_log
+from kesit_privacy.target import held_out
 from kesit_privacy.wire import Refusal, RefusalCode, refusal
 from kesit_server.classification.labels import labels_query
 from kit import SERVER, ask, begin, instruct, opened, restarted, say_hello
@@ -236,7 +237,7 @@ def test_nan_weights_have_no_way_in(stand_in: list[TrainedWeights]) -> None:
 
 def test_no_other_query_goes_without_noise(stand_in: list[TrainedWeights]) -> None:
     run = start(stand_in)
-    query = labels_query(run.study)
+    query = labels_query(run.study, list(held_out(run.study)))
     assert isinstance(query, LabelHistograms)
     order = instruct(run.study, run.transcript, "labels", query)
     silent = replace(order, variance=(0, 1))
