@@ -58,6 +58,7 @@ def log(
 def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
     from kesit_client import journal
     from kesit_privacy import accounting
+    from kesit_privacy.training import TRAINED
 
     start = (_time(entry.at), entry.run[:8])
     if entry.kind == journal.HELLO:
@@ -71,6 +72,8 @@ def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
         members = str(len(entry.asked.roster))
         noise = show.number(float(entry.asked.share_variance) ** 0.5 / 2**entry.asked.scale_bits)
     epsilon = f"{accounting.epsilon(entry.units, delta):.3g}"
+    if entry.asked is not None and entry.asked.query == TRAINED:
+        noise, epsilon = "in the training", "own pot"
     return (*start, what, query, members, noise, epsilon, f"{entry.bytes_out:,}")
 
 

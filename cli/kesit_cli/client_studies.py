@@ -95,7 +95,7 @@ def budget(
       kesit client budget --home ankara
       kesit client budget study.toml --home ankara
     """
-    from kesit_client import approvals, journal, preflight
+    from kesit_client import approvals, journal, pots, preflight
     from kesit_client.home import BOOKS, POLICY
     from kesit_client.policy import Policy
     from kesit_privacy.study_file import load_study
@@ -113,12 +113,17 @@ def budget(
         spent = {kind: journal.spent_by(store, kind) for kind in ("study", "purpose")}
         with store.transaction() as books:
             approved = books.approvals()
+            training_cap, trained = pots.standing(policy, books)
     table = show.new_table("budget", "cap (ε)", "spent (ε)", "left (ε)", "at δ", right=(1, 2, 3, 4))
     for item in caps:
         cap, used, _ = item.epsilons
         table.add_row(
             item.name, f"{cap:.3g}", f"{used:.3g}", f"{item.epsilon_left:.3g}", f"{item.delta:g}"
         )
+    if training_cap or trained:
+        left = f"{max(0.0, training_cap - trained):.3g}"
+        delta = f"{policy.lifetime.delta:g}"
+        table.add_row("trainings", f"{training_cap:.3g}", f"{trained:.3g}", left, delta)
     show.put(screen, table)
     for kind, rows in spent.items():
         if not rows:

@@ -140,13 +140,12 @@ def status(home: Home) -> None:
 
 
 def _print_runs(runs: tuple[RunState, ...]) -> None:
-    from kesit_privacy import accounting
     from kesit_server.deployment.studies import INTERRUPTED
     from kesit_server.statement import round_up
 
     table = show.new_table("run", "study", "state", "sums asked for", "ε at most", right=(3, 4))
     for run in runs:
-        spent = round_up(accounting.epsilon(run.units, run.study.delta)) if run.units else 0.0
+        spent = round_up(run.epsilon) if run.attempts else 0.0
         asked = f"{run.attempts} (plan: {len(run.study.plan)})"
         state = run.state
         if run.state == INTERRUPTED:

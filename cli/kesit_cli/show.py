@@ -189,10 +189,15 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if size >= 1000 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
+def _share(row: dict[str, Any]) -> str:
+    """A sum's share of the budget; a training's is of a pot of its own."""
+    return f"{row['share_of_mu2']:.0%}" if row["share_of_mu2"] else f"(ε = {row['epsilon_alone']})"
+
+
 def privacy_text(statement: dict[str, Any]) -> str:
     """The privacy statement in a few sentences, what limits it first."""
     sums = ", ".join(
-        f"{row['step']} {row['share_of_mu2']:.0%}" + ("" if row["opened"] else " (not opened)")
+        f"{row['step']} {_share(row)}" + ("" if row["opened"] else " (not opened)")
         for row in statement["sums"]
     )
     spent = "It spent" if statement["releasable"] else "A real run would have spent"

@@ -49,7 +49,7 @@ def new(
     \b
     Examples that come with Kesit:
       adult, bank, digits, house, online-retail, retail-bank, s1, telco, yeast (segments)
-      adult-income, bank-subscription, telco-churn (classifiers)
+      adult-income, bank-subscription, retail-bank-segment, telco-churn (classifiers)
     """
     if example is None:
         text = resources.files("kesit_cli").joinpath("template.toml").read_text(encoding="utf-8")
@@ -168,6 +168,8 @@ def _check_simulation(path: Path) -> None:
 def _print_study(screen: Console, study: Study) -> None:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
+    from kesit_privacy.training import TRAINED
+    from kesit_server.pots import Pot
     from kesit_server.statement import round_up
 
     used = len(Embedding.of(study).features)
@@ -208,7 +210,11 @@ def _print_study(screen: Console, study: Study) -> None:
     headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
     table = show.new_table(*headers, right=(2, 3, 4))
     for step in study.plan:
-        alone = round_up(accounting.epsilon(study.step_units(step), study.delta))
+        if step.query == TRAINED:
+            alone = Pot(study).after(1)
+            table.add_row(step.step, step.query, "own pot", f"{alone:.4f}", "in the training")
+            continue
+        alone = round_up(accounting.epsilon(study.step_units(step), study.sums_delta))
         noise = show.number(count_noise(study, step, least))
         table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
     screen.print()

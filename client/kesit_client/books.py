@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
+from kesit_privacy.training import Event
 
 
 @dataclass(frozen=True)
@@ -238,9 +239,16 @@ class Books:
             (time.time(), run, code, cause),
         )
 
-    def rows(self, query: str) -> list[sqlite3.Row]:
-        """Rows of a reader's own query (see `journal`)."""
-        return self._db.execute(query).fetchall()
+    def rows(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Rows of a reader's own query (see `journal` and `pots`)."""
+        return self._db.execute(query, tuple(values)).fetchall()
+
+    def add_training(self, instruction: bytes, study: str, purpose: str, event: Event) -> None:
+        """Append what an instruction to train costs (see `pots`); a second time changes nothing."""
+        self._db.execute(
+            "INSERT INTO training VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (instruction, study, purpose, event.rate, event.noise, event.steps),
+        )
 
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""
@@ -258,6 +266,8 @@ def merge_entry(books: Books, entry: Spending) -> int:
     of_run = [c for c in books.charges(entry.run) if c.attempt == entry.attempt]
     known = [(c.units, c.side) for c in of_run if c.instruction == digest]
     units, side = entry.units, entry.side
+    if entry.trained is not None:
+        books.add_training(digest, entry.study, entry.purpose, entry.trained)
     if known:
         units, side = _missing(BySide.total(known), BySide.total([(units, side)]))
         if not units:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from kesit_client import pots, training
 from kesit_client.books import Books, Charge, Run, pack_roster, unpack_roster
 from kesit_client.policy import Policy
 from kesit_privacy import accounting
@@ -17,7 +18,7 @@ from kesit_privacy.hello import HelloRequest, Transcript
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.masking import connectivity
 from kesit_privacy.noise import SECURE, SMALLEST_SHARE_VARIANCE
-from kesit_privacy.queries import Query, bind
+from kesit_privacy.queries import Query, TrainedWeights, bind
 from kesit_privacy.sides import BySide
 from kesit_privacy.study import Study
 from kesit_privacy.target import book_side
@@ -107,6 +108,8 @@ def judge(
         return Approved(query, run, charge, charged_before=True)
     # 7. Every budget holds.
     _check_budgets(charge, instruction, study, policy, books)
+    if isinstance(query, TrainedWeights):
+        pots.check(study, policy, books)
     return Approved(query, run, charge)
 
 
@@ -136,15 +139,18 @@ def check_policy(study: Study, policy: Policy) -> None:
             f"The policy lists the studies that it allows, and {study.hash[:16]} is not one.",
             remedy="Add its whole hash to the policy's studies list, or do not take part.",
         )
-    dearest = None if policy.max_epsilon is None else policy.units(policy.max_epsilon)
-    if dearest is not None and study.mu2_units > dearest:
-        costs = accounting.epsilon(study.mu2_units, policy.lifetime.delta)
+    training_cost = study.pot.epsilon if study.pot else 0.0
+    left = None if policy.max_epsilon is None else policy.max_epsilon - training_cost
+    if left is not None and (left <= 0 or study.mu2_units > policy.units(left)):
+        costs = accounting.epsilon(study.mu2_units, policy.lifetime.delta) + training_cost
         raise Refusal(
             RefusalCode.POLICY,
             f"The study costs ε = {costs:.3g} at δ = {policy.lifetime.delta:g}, more than the"
             f" policy's max_epsilon of {policy.max_epsilon:g}.",
             remedy="Agree on a smaller epsilon, raise max_epsilon, or do not take part.",
         )
+    pots.check_policy(study, policy)
+    training.check_installed(study)
 
 
 def check_window(policy: Policy, now: float) -> None:
@@ -301,6 +307,9 @@ def _recomputed_charge(instruction: Instruction, study: Study, query: Query) -> 
             f"(Δ², c, m) are {told} in the instruction and {own} by this client's own copy.",
             remedy="The server must run the study as it was agreed.",
         )
+    if isinstance(query, TrainedWeights):
+        pots.check_instruction(instruction, query)
+        return 0
     if instruction.share_variance < SMALLEST_SHARE_VARIANCE:
         raise Refusal(
             RefusalCode.BAD_REQUEST,

@@ -34,6 +34,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE charge ADD COLUMN side TEXT NOT NULL DEFAULT 'all'"
         " CHECK (side IN ('all', 'train', 'held'))",
     ),
+    # Trainings by DP-SGD: the event beside a charge of 0 units (see `pots`).
+    (
+        "CREATE TABLE training (instruction BLOB PRIMARY KEY, study TEXT NOT NULL,"
+        " purpose TEXT NOT NULL, rate INTEGER NOT NULL, noise INTEGER NOT NULL,"
+        " steps INTEGER NOT NULL) STRICT",
+        "CREATE TRIGGER trainings_stay BEFORE DELETE ON training"
+        " BEGIN SELECT raise(ABORT, 'trainings are never deleted'); END",
+        "CREATE TRIGGER trainings_stand BEFORE UPDATE ON training"
+        " BEGIN SELECT raise(ABORT, 'trainings are never changed'); END",
+    ),
 )
 
 

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kesit_client import pots
 from kesit_client.books import Run
 from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
 from kesit_client.errors import ConsentError, SourceError
 from kesit_client.policy import Policy
 from kesit_client.store import Store
+from kesit_client.training import train
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy import instruction as instruction_form
@@ -32,6 +34,7 @@ from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.masking import SharedSecrets, mask, neighbours, new_ephemeral
 from kesit_privacy.noise import NoiseSource, SecureNoise, mode_label
+from kesit_privacy.queries import TrainedWeights
 from kesit_privacy.study import Study
 from kesit_privacy.wire import Refusal, RefusalCode, pack_words, refusal, reply
 
@@ -209,6 +212,8 @@ class Node:
             )
             if not approved.charged_before:
                 books.add_charge(approved.charge, request)
+                if isinstance(approved.query, TrainedWeights):
+                    pots.add(books, approved.charge, approved.query.training.event)
                 books.advance(order.run, order.transcript, order.roster)
             stored = books.answer(order.run, order.step, order.attempt)
         if stored is not None:
@@ -225,6 +230,8 @@ class Node:
         return stored
 
     def _noisy_vector(self, order: Instruction, approved: Approved, codes: CodeArray) -> IntArray:
+        if isinstance(approved.query, TrainedWeights):  # the noise is in the training
+            return train(approved.query, codes, self.noise)
         canaries, run = order.canaries, approved.run
         tail = np.zeros(canaries.count, dtype=np.int64)
         if canaries.count and canaries.holder == self.me:

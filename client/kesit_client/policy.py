@@ -28,10 +28,15 @@ Epsilon = Annotated[float, Field(gt=0, le=1000)]
 
 @dataclass(frozen=True, config=STRICT)
 class Lifetime:
-    """The cap over all purposes, studies and runs, for ever, at one fixed δ."""
+    """The caps over all purposes, studies and runs, for ever, at one fixed δ.
+
+    `epsilon` is that of the noisy sums; `neural_epsilon` that of trainings (`pots`), at the same δ.
+    The two add, and so do their δ. Without the second no network is trained here.
+    """
 
     epsilon: Epsilon
     delta: Annotated[float, Field(gt=0, lt=0.1)]
+    neural_epsilon: Epsilon | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from kesit_client import pots
 from kesit_client.checklist import budgets, caps, check_policy
 from kesit_client.errors import StoreError
 from kesit_client.policy import Policy
@@ -68,19 +69,22 @@ def forecast(
         now: Unix seconds; None for the present.
 
     Raises:
-        Refusal: the policy forbids the study's purpose, a feature or a query.
+        Refusal: the policy forbids the study's purpose, a feature or a query; or its trainings do
+            not fit in their pots.
     """
     check_policy(study, policy)
     moment = time.time() if now is None else now
     with (store or Store.in_memory()).transaction() as books:
         found = budgets(study, policy, books, moment)
+        if study.training is not None:
+            pots.check(study, policy, books, study.training.rounds)
     return tuple(
         Forecast(
             budget.name,
             budget.cap,
             budget.spent,
             study.mu2_units,
-            study.delta if budget.name == STUDY else policy.lifetime.delta,
+            study.sums_delta if budget.name == STUDY else policy.lifetime.delta,
         )
         for budget in found
     )
@@ -116,7 +120,7 @@ def require_room(study: Study, forecasts: tuple[Forecast, ...]) -> None:
             remedy="Agree on a new study (another file, another hash); its cost adds to the"
             " lifetime budget.",
         )
-    affordable = math.floor(accounting.epsilon(tightest.left, study.delta) * 100) / 100
+    affordable = math.floor(accounting.epsilon(tightest.left, study.sums_delta) * 100) / 100
     advice = f"Agree on epsilon <= {affordable:g}, or let" if affordable > 0 else "Let"
     wait = "; or wait until older spending has left the period" if _forgets(tightest) else ""
     raise BudgetError(

@@ -188,7 +188,7 @@ class Store:
             if "costs" not in witness:  # of an earlier version, which counted charges
                 return max(0, int(witness["charges"]) - books.charged())
             return sum(
-                any(have < cost for have, cost in zip(known.get(name, (0, 0)), seen, strict=True))
+                any(have < cost for have, cost in zip(known.get(name, _NOTHING), seen, strict=True))
                 for name, seen in map(_both_sides, witness["costs"].items())
             )
         except FileNotFoundError:
@@ -205,6 +205,10 @@ class Store:
     @staticmethod
     def _witness_path(path: Path) -> Path:
         return path.with_name(path.name + ".witness")
+
+
+_NOTHING = (-1, -1)
+"""Costs of an instruction that the books do not know: less than a training's, which are 0."""
 
 
 def _connect(target: str) -> sqlite3.Connection:

@@ -143,6 +143,10 @@ class GaussianFilter:
         return replace(self, spent=self.spent + units)
 
 
+_ORDERS = [*range(2, 65), *(72, 80, 96, 112, 128, 160, 192, 256)]
+"""Whole orders: the RDP of a sampled Gaussian is a finite sum there (Mironov et al. 2019)."""
+
+
 @dataclass(frozen=True)
 class RdpPot:
     """A budget of its own for mechanisms that are not plain Gaussian sums (DP-SGD).
@@ -166,6 +170,14 @@ class RdpPot:
 
         orders = [1 + step / 10 for step in range(1, 1000)] + list(range(101, 2049))
         return cls(epsilon, delta, max(orders, key=allowed))
+
+    @classmethod
+    def open_for(cls, epsilon: float, delta: float, plan: dp_accounting.DpEvent) -> RdpPot:
+        """An empty pot at the whole order at which all of `plan` costs least."""
+        accountant = rdp.RdpAccountant(_ORDERS)
+        accountant.compose(plan)
+        _, order = accountant.get_epsilon_and_optimal_order(delta)
+        return cls(epsilon, delta, float(order))
 
     def spent(self, extra: dp_accounting.DpEvent | None = None) -> float:
         """ε at the pot's δ and order of all events so far, and of `extra` if given."""

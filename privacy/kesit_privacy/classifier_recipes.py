@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Literal
 
 from kesit_privacy import accounting
@@ -17,6 +18,14 @@ from kesit_privacy.errors import BudgetError, StudyError
 from kesit_privacy.features import Categorical
 from kesit_privacy.study import LARGEST_EPSILON, Classification, PlanStep, Study
 from kesit_privacy.target import MAX_CLASSES
+from kesit_privacy.training import (
+    LARGEST_STEP,
+    NOISE_PARTS,
+    TRAINED,
+    WANDERING,
+    Training,
+    least_noise,
+)
 
 LABELS = PlanStep("labels", "label-histograms", 0.3)
 MOMENTS = PlanStep("moments", "score-moments", 0.1)
@@ -34,31 +43,97 @@ LOGISTIC_PLAN = (
     PlanStep("gradients-2", "gradient-sums", 0.2),
     EVALUATION,
 )
+NEURAL_PLAN = (PlanStep("labels", "label-histograms", 1.0), EVALUATION)
+"""With the trainings between them, at a share of 0."""
+
 PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
 
 CORRECTIONS = ("residual-sums", "gradient-sums")
 
 SMALLEST_SNR = {"logistic": 10.0, "additive": 30.0}
-"""Below it an estimator guesses, and the study is refused. At it, of 16 runs on each of four sets,
-at most one a set had an AUC of 0.5 or less; on the set with a rare class (one in nine) a quarter to
-a half had, and it takes four times as much there.
+"""Below it an estimator guesses, and the study is refused. At it, of 16 runs on each of five
+targets at most one a target had an AUC of 0.5 or less. On a sixth, where one in nine is positive,
+ten and three had; there it takes 45 and more.
 """
 
 ADDITIVE_SNR = 1000.0
-"""Above it shapes tell more than lines and bends lose: the signal-to-noise ratio at which the two
-estimators' AUC cross, which was 450 to 2,000 on four targets of three sets."""
+"""Above it shapes tell more than lines and bends: the signal-to-noise ratio at which the two
+estimators' AUC cross. It was 450, 720, 1,000 and 2,000 on four targets of three tables; on two more
+logistic regression was never behind."""
 
 
 def settled(study: Study) -> Study:
     """The study with `auto` replaced by the estimator that its size calls for."""
     task = study.classifying
+    if task.estimator == "neural":
+        return replace(study, classification=replace(task, training=_trained(study)))
     if task.estimator != "auto":
         return study
     return replace(study, classification=replace(task, estimator=_estimator(study)))
 
 
+def _trained(study: Study) -> Training:
+    """The study's training, completed: its batch, and the least noise that its pot pays for.
+
+    Raises:
+        StudyError: m > 1, an L1 penalty, or more noise would be needed than the study says.
+        BudgetError: no noise would be enough.
+    """
+    if study.max_clients_per_customer > 1:
+        raise StudyError(
+            "max_clients_per_customer",
+            "a customer of several members would enter several trainings; DP-SGD here answers for"
+            " one.",
+            remedy='Use estimator = "additive" or "logistic", or agree on customers of one member.',
+        )
+    if study.classifying.l1:
+        raise StudyError(
+            "classification.l1",
+            "a neural network has no points of single features that could leave it.",
+            remedy='Leave it out, or use estimator = "additive" or "logistic".',
+        )
+    table = study.classifying.training or Training()
+    counted = study.declared_customers * (1 - study.classifying.holdout)
+    batch = max(1, round(table.rate * counted / study.roster.min_size))
+    epsilon, delta = (float(Fraction(repr(x)) * table.exact_share) for x in _promised(study))
+    least = least_noise(epsilon, delta, table.rate, table.steps * table.rounds)
+    noise = least if table.noise_multiplier is None else table.noise_multiplier
+    if noise < least or round(noise * NOISE_PARTS) != noise * NOISE_PARTS:
+        raise StudyError(
+            "classification.training.noise_multiplier",
+            f"{noise:g} is less than the {least:g} that ε = {epsilon:g} needs for {table.rounds}"
+            f" rounds of {table.steps} steps, or finer than thousandths.",
+            remedy=f"Leave it out, or choose {least:g} or more; or train for fewer steps.",
+        )
+    table = replace(table, batch=table.batch or batch, noise_multiplier=noise)
+    if table.learning_rate is None:
+        table = replace(table, learning_rate=_step(table, study.roster.min_size))
+    return table
+
+
+def _step(table: Training, members: int) -> float:
+    """The learning rate at which noise moves the averaged weights by `WANDERING` in all.
+
+    A step moves them by rate·clip·noise/batch times the noise of all members, divided by members;
+    in three digits, so that no rounding of another machine makes another study.
+    """
+    assert table.batch is not None
+    assert table.noise_multiplier is not None
+    steps = table.steps * table.rounds
+    wander = table.clip * table.noise_multiplier / table.batch * math.sqrt(steps / members)
+    return min(LARGEST_STEP, float(f"{WANDERING / wander:.3g}"))
+
+
+def _promised(study: Study) -> tuple[float, float]:
+    return study.epsilon, study.delta
+
+
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
     """The sums of this study's estimator. Training shares add up to 1."""
+    training = study.training
+    if training is not None:
+        rounds = (PlanStep(f"train-{n + 1}", TRAINED, 0) for n in range(training.rounds))
+        return (*NEURAL_PLAN[:1], *rounds, *NEURAL_PLAN[1:])
     return PLANS[study.classifying.estimator]
 
 
@@ -67,8 +142,15 @@ def rounds(study: Study) -> tuple[str, ...]:
     return tuple(step.step for step in study.plan if step.query in CORRECTIONS)
 
 
+def trainings(study: Study) -> tuple[str, ...]:
+    """Names of the plan's trainings, in order."""
+    return tuple(step.step for step in study.plan if step.query == TRAINED)
+
+
 def _estimator(study: Study) -> Literal["additive", "logistic"]:
     """Logistic regression until there are customers, or budget, enough for shapes."""
+    if study.classifying.keep is not None:  # only an additive model leaves features out
+        return "additive"
     return "additive" if signal_to_noise(study) >= ADDITIVE_SNR else "logistic"
 
 
@@ -145,9 +227,11 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
 
     C = 1 for two classes, else their number: each class is a question of its own.
     """
-    units = study.mu2_units if mu2_units is None else mu2_units
+    units = _learning_units(study) if mu2_units is None else mu2_units
     rules = study.roster
     federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
+    if study.training is not None:  # each member's training has all of the noise
+        federated = math.sqrt(rules.min_size)
     unit_noise = study.max_clients_per_customer * federated
     target = next(f for f in study.features if f.name == study.target)
     assert isinstance(target, Categorical)
@@ -155,6 +239,13 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     spread = math.sqrt(len(Embedding.of(study).features) * questions)
     counted = study.declared_customers * (1 - study.classifying.holdout)
     return counted * accounting.mu(units) / (unit_noise * spread)
+
+
+def _learning_units(study: Study) -> int:
+    """μ² of what learns: of the sums, or of a Gaussian that would cost as much as trainings."""
+    if study.pot is None:
+        return study.mu2_units
+    return accounting.budget_units(study.pot.epsilon, study.pot.delta)
 
 
 def smallest_snr(study: Study) -> float:
@@ -183,7 +274,9 @@ def _what_would_do(study: Study, snr: float) -> str:
     """The smallest ε in hundredths with which `check_budget` agrees, and what else may help."""
     at_mu_1 = signal_to_noise(study, accounting.UNITS_PER_MU2)
     units = math.ceil(accounting.UNITS_PER_MU2 * (smallest_snr(study) / at_mu_1) ** 2)
-    epsilon = math.ceil(accounting.epsilon(units, study.delta) * (1 + 1e-8) * 100) / 100
+    share = float(study.training.exact_share) if study.training else 1.0
+    enough = accounting.epsilon(units, study.delta * share) / share
+    epsilon = math.ceil(enough * (1 + 1e-8) * 100) / 100
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
     if study.classifying.estimator != "logistic" and snr >= SMALLEST_SNR["logistic"]:
         advice.append('estimator = "logistic", which needs less')

@@ -18,6 +18,7 @@ from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import PROTOCOL, check_hex
 from kesit_privacy.noise import LARGEST_SHARE_VARIANCE
 from kesit_privacy.queries.base import MAX_LENGTH
+from kesit_privacy.training import TRAINED
 
 MAX_ATTEMPTS = 3
 SCALE_BITS = 28
@@ -51,8 +52,9 @@ class Instruction:
         step, attempt: place in the plan; attempts count from 1.
         query, query_version, params: the catalogue's entry and its public parameters.
         scale_bits: lattice of 2^-scale_bits.
-        variance: of each member's noise share, squared lattice units, (numerator, denominator).
-        delta_sq: Δ² in squared lattice units (m not included).
+        variance: of each member's noise share, squared lattice units, (numerator, denominator); 0
+            for trained weights.
+        delta_sq: Δ² in squared lattice units (m not included); 0 for trained weights.
         colluders, multiplicity: c and m.
         length: coordinates, canaries included.
         roster: identities that must all answer, sorted.
@@ -111,12 +113,15 @@ def read(data: bytes) -> Instruction:
     for name in ("step", "query"):
         if not isinstance(value[name], str) or not 1 <= len(value[name]) <= 120:
             raise _bad(name)
+    trained = value["query"] == TRAINED
     for name, (low, high) in _RANGES.items():
+        if trained and name == "delta_sq":
+            low = high = 0
         if type(value[name]) is not int or not low <= value[name] <= high:
             raise _bad(name)
     if not isinstance(value["params"], dict):
         raise _bad("params")
-    value["variance"] = _variance(value["variance"])
+    value["variance"] = _no_variance(value["variance"]) if trained else _variance(value["variance"])
     value["roster"] = _roster(value["roster"])
     value["canaries"] = _canaries(value["canaries"], value["length"])
     return Instruction(**value)
@@ -142,6 +147,12 @@ def _variance(value: Any) -> tuple[int, int]:
     if not reduced or numerator > LARGEST_SHARE_VARIANCE * denominator:
         raise _bad("variance")
     return numerator, denominator
+
+
+def _no_variance(value: Any) -> tuple[int, int]:
+    if value != [0, 1] or any(type(x) is not int for x in value):
+        raise _bad("variance")
+    return 0, 1
 
 
 def _roster(value: Any) -> tuple[str, ...]:

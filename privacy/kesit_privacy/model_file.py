@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from kesit_privacy.additive_view import usual as usual_row
+from kesit_privacy.additive_view import view
+from kesit_privacy.cells import cells_of
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError, ModelError
 from kesit_privacy.features import CodeArray, Feature, FloatArray, Name
 from kesit_privacy.models import Model, read_model
-from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
+from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
 from kesit_privacy.study import LegalBasis
 
 MODEL = "model.json"
@@ -32,6 +35,27 @@ MOST_CUSTOMERS = 1e15
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A network at its usual customer.
+
+    Attributes:
+        shapes: what each feature alone changes there; usual: (features,) that customer's codes.
+    """
+
+    shapes: Scorecard
+    usual: CodeArray
+
+    def reasons(self, model: Model, codes: CodeArray) -> FloatArray:
+        """What each feature changes against a usual value, in logits: (n, features, logits)."""
+        points, found = model.points(codes), []
+        for place, code in enumerate(self.usual):
+            changed = codes.copy()
+            changed[:, place] = code
+            found.append((points - model.points(changed)) / LOGIT)
+        return np.stack(found, axis=1)
+
+
+@dataclass(frozen=True)
 class ScoringModel:
     """A classifier for customers who are coded by `features`.
 
@@ -39,6 +63,7 @@ class ScoringModel:
         purpose, legal_basis: of the study, for which alone it may be used.
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
+        cut: of a network, what takes the place of points that add up.
     """
 
     purpose: str
@@ -48,6 +73,7 @@ class ScoringModel:
     features: tuple[Feature, ...]
     model: Model
     usual: FloatArray
+    cut: Cut | None = None
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -68,7 +94,9 @@ class ScoringModel:
         space = Embedding(features, tuple(range(len(features))))
         logits = 1 if len(classes) == 2 else len(classes)
         model = read_model(space, logits, plain["model"])
-        usual = _usual(model, plain["cell_customers"])
+        customers = _customers(space, plain["cell_customers"])
+        shapes = view(model, customers)
+        usual = _usual(shapes, plain["cell_customers"])
         name = TypeAdapter(Name)
         return cls(
             name.validate_python(plain["purpose"], strict=True),
@@ -78,6 +106,7 @@ class ScoringModel:
             features,
             model,
             usual,
+            None if model is shapes else Cut(shapes, usual_row(space, customers)[0]),
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:
@@ -89,15 +118,26 @@ class ScoringModel:
         """What each feature adds beyond what is usual, in logits: (n, features, logits).
 
         A reason is exact: an additive model's points are the sum of these, the usual points and the
-        intercept.
+        intercept. Of a network it is what the points would change if the feature alone were what it
+        is for a usual customer.
         """
+        if self.cut is not None:
+            return self.cut.reasons(self.model, codes)
         found = [
             part.points(feature, codes[:, place]) / LOGIT - usual
             for place, (feature, part, usual) in enumerate(
-                zip(self.features, self.model.parts, self.usual, strict=True)
+                zip(self.features, self.shapes.parts, self.usual, strict=True)
             )
         ]
         return np.stack(found, axis=1)
+
+    @property
+    def shapes(self) -> Scorecard:
+        """The model as features that add up; of a network, its picture (`additive_view`)."""
+        if self.cut is not None:
+            return self.cut.shapes
+        assert isinstance(self.model, Scorecard)
+        return self.model
 
 
 def read(folder: Path) -> ScoringModel:
@@ -130,15 +170,24 @@ def read(folder: Path) -> ScoringModel:
         ) from error
 
 
-def _usual(model: Model, customers: Any) -> FloatArray:
+def _customers(space: Embedding, given: Any) -> list[FloatArray]:
+    """The file's customers of each feature's cells."""
+    found = [np.array(sizes, dtype=np.float64) for sizes in given]
+    for feature, sizes in zip(space.features, found, strict=True):
+        if sizes.ndim != 1 or len(sizes) < 3 or len(sizes) != cells_of(feature, len(sizes) - 1):
+            raise ValueError("cell_customers are not those of the features")
+        if not (np.abs(sizes) <= MOST_CUSTOMERS).all():  # nor is "not a number"
+            raise ValueError("cell_customers are no numbers of customers")
+    return found
+
+
+def _usual(model: Scorecard, customers: Any) -> FloatArray:
     """Mean points of each feature over its cells' customers, in logits."""
     found = []
     for part, given in zip(model.parts, customers, strict=True):
         weights = np.maximum(np.array(given, dtype=np.float64), 0)
         if not isinstance(part, Cells) or weights.shape != (len(part.values),):
             raise ValueError("cell_customers are not those of the model")
-        if not (weights <= MOST_CUSTOMERS).all():  # nor is "not a number"
-            raise ValueError("cell_customers are no numbers of customers")
         total = max(float(weights.sum()), 1e-9)
         found.append(weights @ part.array / total / LOGIT)
     return np.array(found)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.network import Network
 from kesit_privacy.scorecard import Scorecard
 
-Model = Scorecard
+Model = Scorecard | Network
 
 
 def read_model(space: Embedding, logits: int, value: Any) -> Model:
@@ -16,4 +17,6 @@ def read_model(space: Embedding, logits: int, value: Any) -> Model:
     Raises:
         ProtocolError: no known model, or numbers out of range.
     """
+    if isinstance(value, dict) and "weights" in value:
+        return Network.read(space, logits, value)
     return Scorecard.read(space, logits, value)

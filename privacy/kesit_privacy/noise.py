@@ -9,12 +9,16 @@ simulations refuses it, and every result that it touched carries `SIMULATED`.
 from __future__ import annotations
 
 import math
+import secrets
 from fractions import Fraction
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kesit_privacy.features import IntArray
+
+WordArray = NDArray[np.uint32]
 
 NoiseMode = Literal["secure", "seeded", "off"]
 
@@ -47,6 +51,9 @@ class NoiseSource(Protocol):
     def sample(self, variance: Fraction, size: int) -> IntArray:
         """`size` independent draws of at least `variance`, in lattice units; one call a vector."""
 
+    def words(self, size: int) -> WordArray:
+        """`size` independent uniform 32-bit words: whom a step of DP-SGD counts."""
+
 
 class SecureNoise:
     """OpenDP's discrete Gaussian. The only source whose results may be released."""
@@ -60,6 +67,9 @@ class SecureNoise:
         space = dp.vector_domain(dp.atom_domain(T="i64"), size=size), dp.l2_distance(T="f64")
         measurement = dp.m.make_gaussian(*space, scale=standard_deviation(variance))
         return np.array(measurement([0] * size), dtype=np.int64)
+
+    def words(self, size: int) -> WordArray:
+        return np.frombuffer(secrets.token_bytes(4 * size), dtype=np.uint32)
 
 
 class SeededNoise:
@@ -78,6 +88,9 @@ class SeededNoise:
         draws = self._generator.normal(0.0, math.sqrt(variance), size)
         return np.rint(draws).astype(np.int64)
 
+    def words(self, size: int) -> WordArray:
+        return self._generator.integers(1 << 32, size=size, dtype=np.uint32)
+
 
 class NoNoise:
     """Zeros, to compare a federation with the pooled computation. Simulations only."""
@@ -86,6 +99,10 @@ class NoNoise:
 
     def sample(self, variance: Fraction, size: int) -> IntArray:
         return np.zeros(size, dtype=np.int64)
+
+    def words(self, size: int) -> WordArray:
+        # Every step counts the same customers where there is no noise to average out.
+        return np.random.default_rng(0).integers(1 << 32, size=size, dtype=np.uint32)
 
 
 def standard_deviation(variance: Fraction) -> float:

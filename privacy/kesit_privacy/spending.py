@@ -16,6 +16,7 @@ from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import check_hex
 from kesit_privacy.identity import Identity, verify
 from kesit_privacy.sides import BookSide
+from kesit_privacy.training import Event
 
 LOG_TAG = "kesit spending log v1"
 LONGEST_NAME = 1000
@@ -27,7 +28,8 @@ LARGEST_COUNT = 1 << 56
 class Spending:
     """One attempt at one sum, and what each member of its roster was charged, on which side.
 
-    Logs of before there were sides name none: their sums were paid by all customers.
+    Logs of before there were sides name none: their sums were paid by all customers. A training is
+    charged `trained` to a pot of its own, and 0 units.
     """
 
     study: str
@@ -39,12 +41,16 @@ class Spending:
     units: int
     roster: tuple[str, ...]
     side: BookSide = BookSide.ALL
+    trained: Event | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As canonical JSON; without `side` where all paid, as logs have always been."""
+        """As canonical JSON; without `side` where all paid, and without `trained` where nothing
+        was, as logs have always been."""
         plain = asdict(self)
         if self.side is BookSide.ALL:
             del plain["side"]
+        if self.trained is None:
+            del plain["trained"]
         return plain
 
 
@@ -82,6 +88,8 @@ def read_log(path: Path, servers: frozenset[str]) -> tuple[Spending, ...]:
 
 def _entry(value: dict[str, Any]) -> Spending:
     read: dict[str, Any] = {"roster": tuple(value["roster"])}
+    if "trained" in value:
+        read["trained"] = Event.read(value["trained"])
     if "side" in value:
         read["side"] = BookSide(value["side"])
     entry = Spending(**{**value, **read})

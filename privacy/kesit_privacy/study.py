@@ -11,13 +11,14 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy.features import STRICT, Feature, Name
 from kesit_privacy.processing import Processing
 from kesit_privacy.sides import HELD_OUT_QUERIES, BookSide
+from kesit_privacy.training import TRAINED, Training, open_pot
 
 STUDY_FORMAT = 1
 LARGEST_EPSILON = 100
@@ -93,10 +94,14 @@ class Classification:
         bins: cells of a numeric feature's shape.
         keep: number of features that stay in an additive model, those that tell most of the target
             by the label histograms; all of them if None. It costs nothing beside that sum.
+        l1: the group lasso's penalty in logits: features whose points differ less than that between
+            customers (standard deviation) leave the model. It costs nothing. How much all are
+            shrunk (L2) needs no number: the released sums decide it.
         threshold: chance of the second of two classes from which it is predicted; chosen from
             the training sums if None.
         arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
             first; no model sees it.
+        training: of a neural network; of no other estimator.
     """
 
     estimator: Literal["auto", "additive", "logistic", "neural"] = "auto"
@@ -106,8 +111,16 @@ class Classification:
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
     keep: Annotated[int, Field(ge=1, le=2000)] | None = None
+    l1: Annotated[float, Field(ge=0, le=10)] = 0.0
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     arms: Name | None = None
+    training: Training | None = None
+
+    @model_validator(mode="after")
+    def _who_trains(self) -> Classification:
+        if self.training is not None and self.estimator != "neural":
+            raise ValueError('training is for estimator = "neural" alone')
+        return self
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -119,11 +132,21 @@ class Thresholds:
 
 @dataclass(frozen=True, config=STRICT)
 class PlanStep:
-    """One sum of the plan, and the most one attempt at it may cost: a share of the study's μ²."""
+    """One sum of the plan, and the most one attempt at it may cost: a share of the study's μ².
+
+    The share of a training is 0: it is paid from a pot of its own.
+    """
 
     step: Name
     query: Name
-    share: Annotated[float, Field(gt=0, le=1)]
+    share: Annotated[float, Field(ge=0, le=1)]
+
+    @field_validator("share")
+    @classmethod
+    def _paid_once(cls, share: float, info: ValidationInfo) -> float:
+        if (share == 0) != (info.data.get("query") == TRAINED):
+            raise ValueError(f"must be 0 for {TRAINED}, and more for any other query")
+        return share
 
     @cached_property
     def exact_share(self) -> Fraction:
@@ -218,10 +241,37 @@ class Study:
         """SHA-256 of `canonical`, in hex."""
         return canonical.digest(self.canonical).hex()
 
+    @property
+    def training(self) -> Training | None:
+        """How members train a network, if they do."""
+        return self.classification.training if self.classification else None
+
+    @property
+    def sums_epsilon(self) -> float:
+        """ε of the noisy sums: all of the study's but what its pot for trainings has."""
+        return self._part(self.epsilon, trained=False)
+
+    @property
+    def sums_delta(self) -> float:
+        """δ of the noisy sums, likewise."""
+        return self._part(self.delta, trained=False)
+
+    @cached_property
+    def pot(self) -> accounting.RdpPot | None:
+        """The pot for trainings, empty; None for a study without them."""
+        if self.training is None:
+            return None
+        epsilon, delta = (self._part(x, trained=True) for x in (self.epsilon, self.delta))
+        return open_pot(epsilon, delta, self.training.event, self.training.rounds)
+
+    def _part(self, whole: float, *, trained: bool) -> float:
+        share = self.training.exact_share if self.training else Fraction(0)
+        return float(Fraction(repr(whole)) * (share if trained else 1 - share))
+
     @cached_property
     def mu2_units(self) -> int:
-        """The study's whole budget: μ² at (ε, δ), in the ledger's units, rounded down."""
-        return accounting.budget_units(self.epsilon, self.delta)
+        """The noisy sums' whole budget: μ² at (ε, δ), in the ledger's units, rounded down."""
+        return accounting.budget_units(self.sums_epsilon, self.sums_delta)
 
     def step(self, name: str) -> PlanStep | None:
         """The plan's step of that name, or None."""
@@ -247,6 +297,8 @@ def _said(plain: dict[str, Any]) -> dict[str, Any]:
     They came after the first studies: one that does not use them keeps the hash that it had.
     """
     plain = {name: value for name, value in plain.items() if name not in _TASKS or value}
+    if plain.get("classification") and plain["classification"]["training"] is None:
+        del plain["classification"]["training"]
     plain["features"] = [
         {name: value for name, value in feature.items() if name != "tags" or value}
         for feature in plain["features"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
@@ -19,11 +20,12 @@ from kesit_privacy.identity import Identity
 from kesit_privacy.instruction import MAX_ATTEMPTS, Canaries, Instruction
 from kesit_privacy.masking import WordArray, open_sum
 from kesit_privacy.noise import SECURE
-from kesit_privacy.queries import Query
+from kesit_privacy.queries import Query, TrainedWeights
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import PlanStep, Study
 from kesit_privacy.target import book_side
+from kesit_privacy.training import TRAINED, Event
 from kesit_privacy.wire import (
     END,
     HELLO,
@@ -36,6 +38,7 @@ from kesit_privacy.wire import (
 )
 from kesit_server.courier import Courier, Reply
 from kesit_server.errors import FederationError
+from kesit_server.pots import Pot
 from kesit_server.run_book import KeptAttempt, RunBook, Unkept
 from kesit_server.sums import NoisySum
 
@@ -90,6 +93,7 @@ class Federation:
         self._enrolled = enrolled
         self._names = names or {}
         self._spent = BySide()
+        self.pot = Pot(study)
         self._request = HelloRequest(study.hash, run or secrets.token_hex(16), identity.public)
         self._transcript: Transcript | None = None
         self._node_of: dict[str, int] = {}
@@ -283,7 +287,9 @@ class Federation:
             "roster": len(self._roster),
             "colluders": self.study.roster.max_colluders,
         }
-        variance = accounting.share_variance(self._affordable(step), **price)
+        variance = Fraction(0)  # of trained weights: DP-SGD has made its own noise
+        if not isinstance(query, TrainedWeights):
+            variance = accounting.share_variance(self._affordable(step), **price)
         order = Instruction(
             study=self.study.hash,
             run=self.run,
@@ -324,6 +330,9 @@ class Federation:
 
     def _charge(self, order: Instruction, side: BookSide) -> None:
         """Enter an attempt in the server's own books."""
+        if order.query == TRAINED:
+            self._enter(order, 0, side, self.pot.charge(order))
+            return
         units = accounting.charge_units(
             share_variance=order.share_variance,
             delta_sq=order.delta_sq,
@@ -333,6 +342,11 @@ class Federation:
         )
         self._filter(side).charge(units)
         self._spent = self._spent.plus(units, side)
+        self._enter(order, units, side)
+
+    def _enter(
+        self, order: Instruction, units: int, side: BookSide, trained: Event | None = None
+    ) -> None:
         self.orders.append(order)
         self.spending.append(
             Spending(
@@ -344,7 +358,8 @@ class Federation:
                 canonical.digest(order.encode()).hex(),
                 units,
                 order.roster,
-                side=side,
+                side,
+                trained,
             )
         )
 

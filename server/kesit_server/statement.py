@@ -15,6 +15,8 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
 from kesit_privacy.noise import SECURE
 from kesit_privacy.sides import BookSide
+from kesit_privacy.study import Study
+from kesit_server import pots
 from kesit_server.federation import Federation
 from kesit_server.naming import Wording
 
@@ -27,7 +29,7 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
     """
     study = federation.study
     modes = sorted(federation.modes)
-    spent = federation.spent_units
+    spent = pots.Spent.of(study, federation.spending)
     return {
         "study": study.name,
         "study_hash": study.hash,
@@ -51,8 +53,9 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "max_clients_per_customer": study.max_clients_per_customer,
         "epsilon_agreed": study.epsilon,
         "delta": study.delta,
-        "epsilon_spent": round_up(accounting.epsilon(spent, study.delta)),
-        "mu_spent": accounting.mu(spent),
+        "epsilon_spent": round_up(spent.epsilon),
+        "mu_spent": accounting.mu(spent.units),
+        **_pots(study, spent),
         "max_colluders": study.roster.max_colluders,
         "members": len(federation.greeted),
         "members_left": federation.members,
@@ -68,11 +71,19 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
                     for opened in federation.sums
                 ),
                 "share_of_mu2": entry.units / study.mu2_units,
-                "epsilon_alone": round_up(accounting.epsilon(entry.units, study.delta)),
+                "epsilon_alone": round_up(pots.alone(study, entry)),
             }
             for entry in federation.spending
         ],
     }
+
+
+def _pots(study: Study, spent: pots.Spent) -> dict[str, Any]:
+    """The parts of ε, of a study that has two."""
+    told = [
+        {**pot, "epsilon_spent": round_up(pot["epsilon_spent"])} for pot in pots.told(study, spent)
+    ]
+    return {"pots": told} if told else {}
 
 
 def as_text(statement: dict[str, Any]) -> str:
@@ -95,6 +106,7 @@ def as_text(statement: dict[str, Any]) -> str:
         for row in statement["sums"]
     ]
     lines += ["", statement["apart"]["en"]] if statement["apart"] else []
+    lines += _told_pots(statement)
     protected = ", ".join(statement["protected"]) or "none"
     lines += [
         "",
@@ -110,6 +122,17 @@ def as_text(statement: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _told_pots(statement: dict[str, Any]) -> list[str]:
+    if "pots" not in statement:
+        return []
+    parts = [
+        f"{pot['pot']}: ε = {pot['epsilon_spent']} of {pot['epsilon_agreed']:g} at"
+        f" δ = {pot['delta']:g}"
+        for pot in statement["pots"]
+    ]
+    return ["", f"The budget has two pots, whose ε and δ add up. {'; '.join(parts)}."]
 
 
 def _made(statement: dict[str, Any]) -> str:

@@ -56,6 +56,7 @@ servers = []
 [peers]
 
 [lifetime]
+neural_epsilon = 100
 epsilon = 20.0
 delta = {delta!r}
 """

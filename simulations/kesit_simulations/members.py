@@ -80,7 +80,7 @@ def _policy(study: Study, plan: SimulationPlan, server: str, identities: Sequenc
         min_roster=study.roster.min_size,
         servers=(server,),
         peers={f"client-{place + 1}": identity for place, identity in enumerate(identities)},
-        lifetime=Lifetime(LIFETIME_EPSILON, study.delta),
+        lifetime=Lifetime(LIFETIME_EPSILON, study.delta, LIFETIME_EPSILON),
         min_customers=plan.min_customers,
     )
 

@@ -30,7 +30,7 @@ FULL: dict[str, Any] = {
     "min_customers": 100,
     "servers": [C],
     "peers": {"Ankara": A, "İzmir": B},
-    "lifetime": {"epsilon": 10.0, "delta": 1e-6},
+    "lifetime": {"epsilon": 10.0, "delta": 1e-6, "neural_epsilon": 2.0},
     "periods": [{"days": 30, "epsilon": 2.0}],
     "purpose_caps": [{"purpose": "marketing", "epsilon": 1.0}],
     "studies": [small_study().hash],
@@ -77,7 +77,7 @@ def put(path: str, value: Any) -> dict[str, Any]:
 def test_the_full_policy_is_a_policy(tmp_path: Path) -> None:
     policy = load(tmp_path, FULL)
     assert policy.pinned == {A, B}
-    assert policy.lifetime == Lifetime(10.0, 1e-6)
+    assert policy.lifetime == Lifetime(10.0, 1e-6, 2.0)
     assert policy.periods == (Period(30, 2.0),)
     assert policy.purpose_caps == (PurposeCap("marketing", 1.0),)
 
@@ -98,6 +98,7 @@ NAMES = ["purposes.0", "features.0", "queries.0", "purpose_caps.0.purpose"]
 REALS = [
     "lifetime.epsilon",
     "lifetime.delta",
+    "lifetime.neural_epsilon",
     "periods.0.epsilon",
     "purpose_caps.0.epsilon",
     "max_epsilon",
@@ -122,6 +123,7 @@ WRONG: list[tuple[str, Any]] = [
     *itertools.product(["window.time_zone"], ZONES),
     *itertools.product(["window.days"], [[], ["Mon"], ["monday"], [1]]),
     ("lifetime.epsilon", 1001.0),
+    ("lifetime.neural_epsilon", 1001.0),
     ("lifetime.delta", 0.1),
     ("periods.0.days", 36_501),
     ("min_roster", 1),

@@ -35,7 +35,7 @@ from kesit_privacy.spending import LARGEST_COUNT, Spending
 from kesit_privacy.wire import RefusalCode, pack_words, refusal
 from kit import SERVER, Session, ask, begin, opened, restarted, say_hello
 
-TABLES = {"node", "approval", "run", "charge", "answer", "refusal"}
+TABLES = {"node", "approval", "run", "charge", "answer", "refusal", "training"}
 
 
 @pytest.fixture

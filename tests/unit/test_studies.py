@@ -20,7 +20,7 @@ EXPECTED = {"adult", "bank", "digits", "house", "online-retail", "retail-bank", 
 
 
 def test_the_examples_are_packaged() -> None:
-    classifiers = {"adult-income", "bank-subscription", "telco-churn"}
+    classifiers = {"adult-income", "bank-subscription", "retail-bank-segment", "telco-churn"}
     assert set(studies.names()) == EXPECTED | {"yeast"} | classifiers
 
 

@@ -1,6 +1,6 @@
 """The catalogue: every sum that a client can be asked for, by name and version.
 
-Adding a query is adding a class here; a client answers nothing else.
+Adding a query is adding a class here; a client answers nothing else, but trainings of a network.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from kesit_privacy.queries.moments import ScoreMoments
 from kesit_privacy.queries.residuals import ResidualSums
 from kesit_privacy.queries.scores import ScoreEvaluation
 from kesit_privacy.queries.second_moments import SecondMoments
+from kesit_privacy.queries.weights import TrainedWeights
 from kesit_privacy.study import Study
 
 CATALOGUE: dict[tuple[str, int], type[Query]] = {
@@ -29,6 +30,11 @@ CATALOGUE: dict[tuple[str, int], type[Query]] = {
         ScoreEvaluation,
     )
 }
+
+TRAININGS: dict[tuple[str, int], type[Query]] = {
+    (TrainedWeights.name, TrainedWeights.version): TrainedWeights
+}
+"""What a client can be asked for that is no sum of a row function (rule 20 of the protocol)."""
 
 __all__ = [
     "CATALOGUE",
@@ -43,6 +49,7 @@ __all__ = [
     "ScoreEvaluation",
     "ScoreMoments",
     "SecondMoments",
+    "TrainedWeights",
     "bind",
 ]
 
@@ -53,7 +60,7 @@ def bind(study: Study, name: str, version: int, params: dict[str, Any], scale_bi
     Raises:
         ProtocolError: no such query, or parameters out of range.
     """
-    query = CATALOGUE.get((name, version))
+    query = CATALOGUE.get((name, version)) or TRAININGS.get((name, version))
     if query is None:
         raise refuse(f"no query {name!r} version {version}")
     return query.bind(study, params, scale_bits)

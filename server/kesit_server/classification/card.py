@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kesit_privacy.additive_view import view
 from kesit_privacy.features import FloatArray
 from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
@@ -74,9 +75,10 @@ class ModelCard:
     def importances(self) -> dict[str, float]:
         """How much each feature's points differ between customers, in logits; largest first."""
         fitted = self.classifier.fitted
+        shapes = view(fitted.model, fitted.labels.sizes)
         found = {}
         for place, feature in enumerate(fitted.labels.space.features):
-            part = fitted.model.parts[place]
+            part = shapes.parts[place]
             assert isinstance(part, Cells)
             spread = [fitted.labels.variance(place, column) for column in part.array.T / LOGIT]
             found[feature.name] = float(np.sqrt(np.mean(spread)))

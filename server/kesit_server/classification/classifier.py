@@ -11,6 +11,7 @@ from kesit_server.classification.evaluation import assess, evaluation_query
 from kesit_server.classification.expected import Expected
 from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.judged import ModelEvaluation
+from kesit_server.classification.sparsity import sparse
 from kesit_server.classification.training import fit
 from kesit_server.classification.uplift import Uplift, uplift
 from kesit_server.errors import FederationError
@@ -46,7 +47,7 @@ def classify(federation: Sums) -> Classifier:
         BudgetError: too little is left for a training sum.
         FederationError: too few members are left for one.
     """
-    fitted = fit(federation)
+    fitted = sparse(fit(federation), federation.study.classifying.l1)
     return Classifier(federation.study, fitted, federation.noisy, _judged(federation, fitted))
 
 

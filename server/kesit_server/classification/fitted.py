@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kesit_privacy.features import FloatArray
-from kesit_privacy.scorecard import Scorecard
+from kesit_privacy.models import Model
 from kesit_server.classification.labels import Labels
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """An additive model, and how far to trust it.
+    """A model, and how far to trust it.
 
     Attributes:
         labels: who lies in which cell, by class, as far as the training sums tell.
-        spreads: for each feature (cells, logits) standard deviations of the shape, in logits.
+        spreads: for each feature (cells, logits) standard deviations of the shape, in logits; none
+            of a network, whose noise goes through its layers.
     """
 
-    model: Scorecard
+    model: Model
     labels: Labels
     spreads: tuple[FloatArray, ...]

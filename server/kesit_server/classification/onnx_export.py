@@ -17,6 +17,7 @@ import numpy as np
 from kesit_privacy.errors import ModelError
 from kesit_privacy.features import GRID, Categorical, Feature, FloatArray, Numeric
 from kesit_privacy.model_file import ScoringModel
+from kesit_privacy.network import Network
 from kesit_privacy.scorecard import LOGIT, Cells, Line
 
 if TYPE_CHECKING:
@@ -31,8 +32,14 @@ def onnx_model(model: ScoringModel) -> ModelProto:
     """The model as an ONNX graph with one output, `chances` (customers, classes).
 
     Raises:
-        ModelError: onnx is not installed, or a feature has the output's name.
+        ModelError: onnx is not installed, the model is a network, or a feature has the name of the
+            output.
     """
+    if isinstance(model.model, Network):
+        raise ModelError(
+            "ONNX export knows additive models, and this one is a neural network.",
+            remedy="Score with `kesit client score`, or read the weights from model.json.",
+        )
     try:
         from onnx import TensorProto, checker, helper
     except ImportError as error:

@@ -158,6 +158,12 @@ def _class(told: ModelTelling, logit: int) -> str:
 
 
 def _value(value: float, language: Language) -> str:
-    large = abs(value) >= 1000
-    text = f"{value / 1000:.3g}k" if large else f"{value:.3g}"
+    """Three digits, with k and M for thousands and millions (B, M in Turkish: bin, milyon)."""
+    thousand, million = ("B", "M") if language == "tr" else ("k", "M")
+    for size, letter in ((1e6, million), (1e3, thousand)):
+        if abs(value) >= size:
+            text = f"{value / size:.3g}{letter}"
+            break
+    else:
+        text = f"{value:.3g}"
     return text.replace(".", ",") if language == "tr" else text

@@ -77,7 +77,8 @@ class ModelTelling:
     """What model.json holds for people.
 
     Attributes:
-        spreads, customers: for each feature, (cells, logits) and (cells,), as in the file.
+        spreads, customers: for each feature, (cells, logits) and (cells,), as in the file; of a
+            network there are no spreads.
         evaluation: None if there was none; uplift: of an A/B evaluation, told.
     """
 
@@ -118,7 +119,7 @@ class ModelTelling:
             TypeAdapter(bool).validate_python(plain["releasable"], strict=True),
             wordings.validate_python(plain["caveats"]),
             model,
-            _arrays(plain["spreads"], model, 2),
+            _arrays(plain["spreads"], model, 2) if plain["spreads"] else (),
             _arrays(plain["cell_customers"], model, 1),
             importances,
             None if judged is None else ModelEvaluation.from_dict(judged),
@@ -140,10 +141,10 @@ class ModelTelling:
 
     def rows(self, place: int, language: Language = "en", most: int = MOST_ROWS) -> list[Row]:
         """A feature's table, at most `most` rows and one for missing values."""
-        feature, part = self.model.features[place], self.model.model.parts[place]
+        feature, part = self.model.features[place], self.model.shapes.parts[place]
         assert isinstance(part, Cells)
         points = part.array / LOGIT * PER_LOGIT
-        spread = self.spreads[place] * PER_LOGIT
+        spread = self.spreads[place] * PER_LOGIT if self.spreads else np.zeros_like(points)
         customers = self.customers[place]
         groups = _groups(feature, points, customers, most)
         return [
@@ -201,18 +202,18 @@ class ModelTelling:
         two = len(self.model.classes) == 2
         if not two:
             lines.append("  " + " | ".join(self.model.classes))
-        start = np.array(self.model.model.intercept) / LOGIT * PER_LOGIT
+        start = np.array(self.model.shapes.intercept) / LOGIT * PER_LOGIT
         lines.append(f"  {_WORDS['start'].of(language)}: {_points(start, None)}")
         for place in self.by_importance:
             name = self.vocabulary.feature(self.model.features[place].name, language)
             lines += ["", f"  {name}"]
             rows = self.rows(place, language)
             width = max(len(row.label.of(language)) for row in rows)
-            lines += [
-                f"    {row.label.of(language):<{width}}  {_points(row.points, row.spread)}"
-                for row in rows
-            ]
+            lines += [f"    {row.label.of(language):<{width}}  {self._told(row)}" for row in rows]
         return "\n".join(lines)
+
+    def _told(self, row: Row) -> str:
+        return _points(row.points, row.spread if self.spreads else None)
 
 
 def read(folder: Path) -> ModelTelling:
@@ -282,8 +283,8 @@ def _arrays(plain: Any, model: ScoringModel, dimensions: int) -> tuple[FloatArra
         ValueError: another shape than the model's.
     """
     found = tuple(np.array(values, dtype=np.float64) for values in plain)
-    logits = len(model.model.intercept)
-    for part, values in zip(model.model.parts, found, strict=True):
+    logits = len(model.shapes.intercept)
+    for part, values in zip(model.shapes.parts, found, strict=True):
         cells = len(part.values) if isinstance(part, Cells) else 0
         if values.shape != ((cells,) if dimensions == 1 else (cells, logits)):
             raise ValueError("cells and their numbers differ")

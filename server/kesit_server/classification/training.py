@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kesit_server.classification import additive, logistic
+from kesit_server.classification import additive, logistic, neural
 from kesit_server.classification.fitted import Fitted
 from kesit_server.sums import Sums
 
 ESTIMATORS: dict[str, Callable[[Sums], Fitted]] = {
     "additive": additive.fit,
     "logistic": logistic.fit,
+    "neural": neural.fit,
 }
 """By name; `classifier_recipes.settled` has put one of them for `auto`."""
 

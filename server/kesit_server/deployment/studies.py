@@ -21,7 +21,6 @@ from kesit_privacy import recipes
 from kesit_privacy.errors import KesitError
 from kesit_privacy.files import slug
 from kesit_privacy.keyfiles import Unlock, from_environment
-from kesit_privacy.sides import BySide
 from kesit_privacy.spending import read_log, sign_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
@@ -35,6 +34,7 @@ from kesit_server.deployment.registration import member_nodes, reconcile
 from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.errors import DeploymentError, ResultError
 from kesit_server.federation import Federation
+from kesit_server.pots import Spent
 from kesit_server.run_book import KeptRun
 from kesit_server.statement import as_text, privacy_statement
 
@@ -70,14 +70,14 @@ class RunState:
 
     Attributes:
         state: running, interrupted (it can be resumed), finished or failed.
-        attempts: that were asked for; units: of μ² that they cost.
+        attempts: that were asked for; epsilon: that they cost, of all pots together.
     """
 
     run: str
     study: Study
     state: str
     attempts: int
-    units: int
+    epsilon: float
 
 
 def start(
@@ -234,8 +234,8 @@ def _state(coordinator: Coordinator, folder: Path) -> RunState:
     study = load_study(folder / STUDY)
     log = folder / run_book.LOG
     spent = read_log(log, frozenset({coordinator.members.coordinator})) if log.exists() else ()
-    units = BySide.total((entry.units, entry.side) for entry in spent).units
-    return RunState(folder.name, study, _how(folder), len(spent), units)
+    epsilon = Spent.of(study, spent).epsilon
+    return RunState(folder.name, study, _how(folder), len(spent), epsilon)
 
 
 def _how(folder: Path) -> str:

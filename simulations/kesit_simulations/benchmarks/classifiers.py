@@ -33,6 +33,9 @@ from kesit_simulations.runner import Table as CustomerTable
 
 SETS = ("adult-income", "bank-subscription", "telco-churn")
 ESTIMATORS = ("additive", "logistic")
+KESIT = "kesit-"
+"""Begins the name of a method that is ours: an estimator and a baseline may be called alike."""
+
 CLIENTS = 5
 DELTA = 1e-5
 
@@ -163,7 +166,7 @@ def _score_set(name: str, task: Task, size: Size, tell: Tell) -> Iterator[Score]
         tell(f"classifiers: {name}, seed {seed + 1} of {size.seeds}")
         for epsilon in size.epsilons:
             for estimator in size.estimators:
-                yield _try_kesit(Score(name, estimator, epsilon, seed), task, epsilon)
+                yield _try_kesit(Score(name, f"{KESIT}{estimator}", epsilon, seed), task, epsilon)
             for method in size.baselines:
                 if BASELINES[method].private:
                     yield _try_baseline(Score(name, method, epsilon, seed), task, epsilon)
@@ -175,7 +178,8 @@ def _score_set(name: str, task: Task, size: Size, tell: Tell) -> Iterator[Score]
 def _try_kesit(score: Score, task: Task, epsilon: float) -> Score:
     begun = time.perf_counter()
     try:
-        study, customers = task.at(score.method, epsilon, score.seed)
+        estimator = score.method.removeprefix(KESIT)
+        study, customers = task.at(estimator, epsilon, score.seed)
         area, messages = kesit_auc(study, customers, score.seed)
     except KesitError as error:
         return replace(score, refusal=str(error))
@@ -196,11 +200,12 @@ def _try_baseline(score: Score, task: Task, epsilon: float) -> Score:
 
 def _table(size: Size, scores: Sequence[Score], epsilon: float) -> Table:
     rows = []
-    for method in (*size.estimators, *size.baselines):
+    for method in (*(f"{KESIT}{name}" for name in size.estimators), *size.baselines):
         cells = [_cell(scores, name, method, epsilon) for name in size.sets]
         own = [s for s in scores if s.method == method and s.messages is not None]
         messages = f"{max(s.messages or 0 for s in own):g}" if own else ""
-        title = BASELINES[method].title if method in BASELINES else f"Kesit, {method}"
+        own_title = f"Kesit, {method.removeprefix(KESIT)}"
+        title = BASELINES[method].title if method in BASELINES else own_title
         rows.append((title, *cells, messages))
     return Table(
         f"ε = {epsilon:g}: AUC on the customers held out, mean (standard deviation) of"
