@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kesit_privacy import canonical
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
@@ -250,6 +251,15 @@ class Books:
             (instruction, study, purpose, event.rate, event.noise, event.steps),
         )
 
+    def trained(self) -> dict[str, list[list[int]]]:
+        """What each instruction to train has cost (see `training.Event`), by the beginning of its
+        hash (16 hex digits): more than one thing only where logs contradict each other."""
+        query = "SELECT instruction, rate, noise, steps FROM training ORDER BY instruction"
+        found: dict[str, list[list[int]]] = {}
+        for instruction, *event in self._db.execute(query):
+            found.setdefault(bytes(instruction)[:8].hex(), []).append([int(n) for n in event])
+        return found
+
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""
         rows = self._db.execute("SELECT run, code, cause FROM refusal ORDER BY id")
@@ -267,7 +277,7 @@ def merge_entry(books: Books, entry: Spending) -> int:
     known = [(c.units, c.side) for c in of_run if c.instruction == digest]
     units, side = entry.units, entry.side
     if entry.trained is not None:
-        books.add_training(digest, entry.study, entry.purpose, entry.trained)
+        _merge_training(books, digest, entry, entry.trained)
     if known:
         units, side = _missing(BySide.total(known), BySide.total([(units, side)]))
         if not units:
@@ -291,6 +301,15 @@ def merge_entry(books: Books, entry: Spending) -> int:
             side,
         )
     )
+
+
+def _merge_training(books: Books, digest: bytes, entry: Spending, event: Event) -> None:
+    """Add what a log says that a training cost; what contradicts it in the books counts, too."""
+    told = [event.rate, event.noise, event.steps]
+    known = books.trained().get(digest[:8].hex(), [])
+    if told not in known:
+        name = digest if not known else digest + canonical.digest(canonical.encode(told))
+        books.add_training(name, entry.study, entry.purpose, event)
 
 
 def _missing(known: BySide, told: BySide) -> tuple[int, BookSide]:
