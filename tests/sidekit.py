@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
@@ -40,3 +41,15 @@ class PartLedger:
     def dearest(self) -> int:
         """The most that any customer has paid."""
         return max(self.paid)
+
+
+class RunLedgers:
+    """A ledger for each run of a study, since a customer may have another id in each."""
+
+    def __init__(self) -> None:
+        self.ledgers: defaultdict[str, PartLedger] = defaultdict(PartLedger)
+
+    @property
+    def dearest(self) -> int:
+        """The most that any customer has paid who is in the dearest part of every run."""
+        return sum(ledger.dearest for ledger in self.ledgers.values())

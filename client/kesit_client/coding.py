@@ -58,12 +58,19 @@ def encode_features(
 
 
 def written_ids(ids: pl.Series) -> list[str]:
-    """Ids as consent records write them: text, whole numbers without a point."""
-    if ids.dtype.is_float() and bool((ids == ids.round()).all()) and ids.is_finite().all():
-        ids = ids.cast(pl.Int64)
+    """Ids as consent records write them: text, whole numbers without a point.
+
+    Each id by itself: it decides who is held out and whose consents count, so that one odd id must
+    not change how the others are written.
+    """
     if ids.dtype == pl.Binary:
         return ids.bin.encode("hex").to_list()
-    return ids.cast(pl.String).to_list()
+    text = ids.cast(pl.String)
+    if ids.dtype.is_float():
+        whole = (ids == ids.round()) & (ids.abs() < 2.0**63)
+        pointless = ids.cast(pl.Int64, strict=False).cast(pl.String)
+        text = pl.select(pl.when(whole).then(pointless).otherwise(text)).to_series()
+    return text.to_list()
 
 
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:

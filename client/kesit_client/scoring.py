@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ import polars as pl
 from kesit_client.coding import encode_features, written_ids
 from kesit_client.consent.gate import allowed
 from kesit_client.consent.store import ConsentStore
-from kesit_client.errors import SourceError
+from kesit_client.errors import ConsentError, SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.policy import Policy
 from kesit_client.rights.requests import suppressed
@@ -51,15 +52,24 @@ class Scored:
 
 
 def score(model: ScoringModel, table: pl.DataFrame, id_column: str) -> pl.DataFrame:
-    """Chances for a table of customers; a value that the study did not know has a cell, too."""
+    """Chances for a table of customers; a value that the study did not know has a cell, too.
+
+    Raises:
+        SourceError: the id's column has the name of one of the scores.
+    """
     names = [feature.name for feature in model.features]
     codes, ids = encode_features(
         table.select(id_column, *names), model.features, id_column, len(names)
     )
     chances = _chances(model, codes)
     told = [1] if len(model.classes) == 2 else range(len(model.classes))
-    columns = [pl.Series(f"chance: {model.classes[kind]}", chances[:, kind]) for kind in told]
-    return pl.DataFrame([ids, *columns])
+    columns = {f"chance: {model.classes[kind]}": chances[:, kind] for kind in told}
+    if id_column in columns:
+        raise SourceError(
+            f"The id's column is called {id_column!r}, as a column of the scores would be.",
+            remedy="Give the id's column another name in the source.",
+        )
+    return pl.DataFrame([ids, *(pl.Series(name, found) for name, found in columns.items())])
 
 
 def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Scored:
@@ -116,15 +126,46 @@ class Reasons:
         chances: of each class.
         kind: the class that the reasons speak for (of two, the second; of more, the likeliest).
         parts: (feature, value as the model sees it, logits beyond what is usual), largest first.
+        objects: whether the customer has an open objection, which a human must answer.
     """
 
     chances: dict[str, float]
     kind: str
     parts: tuple[tuple[str, str, float], ...]
+    objects: bool = False
+
+
+def explain_home(
+    home: Path, model: ScoringModel, customer: str, now: float | None = None
+) -> Reasons:
+    """The reasons for one customer of a node's own source, who has a ground for the purpose.
+
+    Whoever objects has no score, but is owed an answer by a human, who needs the reasons.
+
+    Raises:
+        SourceError: the source cannot be read, or holds no such customer.
+        ConsentError: the consents cannot be read; or there is neither ground nor objection.
+    """
+    source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
+    customer, objects = normalize("NFC", customer.strip()), False
+    if policy.consent != "not-kept":
+        moment = time.time() if now is None else now
+        (may,) = allowed(home, model.purpose, model.legal_basis, [customer], moment)
+        with closing(ConsentStore.open(home, create=False)) as store:
+            objects = customer in suppressed(store, [customer])
+        if not may and not objects:
+            raise ConsentError(
+                f"The customer {customer!r} has no ground for {model.purpose!r} now.",
+                remedy="Record the consent, or another ground, before the model is used.",
+            )
+    table = source.read([feature.name for feature in model.features])
+    return replace(explain(model, table, source.id_column, customer), objects=objects)
 
 
 def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: str) -> Reasons:
     """The reasons for one customer of a table, by the id as it is written.
+
+    It asks for no ground; `explain_home` does.
 
     Raises:
         SourceError: there is no such customer.

@@ -312,6 +312,29 @@ def test_restored_books_learn_of_trainings_from_the_log(
         pots.check(run.study, node.policy, books)
 
 
+def test_a_log_that_makes_a_training_cheaper_lifts_nothing(
+    stand_in: list[TrainedWeights], tmp_path: Path
+) -> None:
+    """Or leaves out that it was one: its charge is of 0 units, and says nothing of its cost."""
+    path = tmp_path / "books.sqlite"
+    run = start(stand_in, path)
+    shutil.copyfile(path, tmp_path / "backup.sqlite")
+    order = run.order()
+    assert ask(run.node, order, run.transcript)[0] is RefusalCode.OK
+    run.node.store.close()
+    shutil.copyfile(tmp_path / "backup.sqlite", path)
+    store = Store.open(path)
+    truth = logged(run, order)
+    assert truth.trained is not None
+    for lie in (None, replace(truth.trained, rate=1), replace(truth.trained, noise=10**6)):
+        store.merge([replace(truth, trained=lie)], run.node.me)
+        assert store.restored is not None
+    store.merge([truth], run.node.me)
+    assert store.restored is None
+    assert trainings(replace(run.node, store=store)) == 3  # two lies count beside the truth
+    assert store.merge([truth], run.node.me) == 0
+
+
 def test_logs_of_sums_are_as_they_were(stand_in: list[TrainedWeights], tmp_path: Path) -> None:
     run = start(stand_in)
     entry = replace(logged(run, run.order()), trained=None)
