@@ -16,6 +16,7 @@ from kesit_client.consent.attesting import attest, place_of, prove
 from kesit_client.consent.events import SECOND, read_time
 from kesit_client.consent.gate import Gate
 from kesit_client.consent.importing import Imported, import_file
+from kesit_client.consent.jsonld import write_records
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import NEEDED_TERMS
@@ -76,8 +77,11 @@ def withdrawal(
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """A CSV or Parquet file of these rows."""
+    """A CSV, Parquet or JSON-LD file of these rows."""
     rows = list(rows)
+    if path.suffix == ".jsonld":
+        path.write_bytes(write_records(rows))
+        return path
     names = dict.fromkeys(name for each in rows for name in each)
     table = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
     if path.suffix == ".parquet":
@@ -90,8 +94,8 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 def load(
     store: ConsentStore, place: Path, rows: Iterable[dict[str, Any]], **options: Any
 ) -> Imported:
-    """Import rows through a file."""
-    file = write(place / "consents.csv", rows)
+    """Import rows through a file; `suffix` is that of its name."""
+    file = write(place / f"consents{options.pop('suffix', '.csv')}", rows)
     return import_file(store, file, **({"purposes": (PURPOSE,), "now": NOW} | options))
 
 

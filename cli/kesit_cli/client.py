@@ -10,7 +10,9 @@ import typer
 from kesit_cli import (
     client_books,
     client_consent,
+    client_exports,
     client_pins,
+    client_proofs,
     client_rights,
     client_scores,
     client_studies,
@@ -193,8 +195,9 @@ app.command()(client_books.check)
 app.command()(client_scores.score)
 app.command()(client_scores.explain)
 app.command(name="rules")(rules.client_rules)
-app.command()(client_consent.attest)
+app.command()(rules.inventory)
+app.command()(client_proofs.attest)
 app.command()(client_rights.dispose)
 app.add_typer(client_consent.app, name="consent")
 app.add_typer(client_rights.rights, name="rights")
-app.add_typer(client_rights.exports, name="exports")
+app.add_typer(client_exports.app, name="exports")

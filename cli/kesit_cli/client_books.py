@@ -41,14 +41,14 @@ def log(
         entries = journal.read_log(store)
     screen = show.console()
     if not refusals:
-        headers = ("time", "run", "what", "query", "members", "noise (σ)", "ε", "bytes out")
-        table = show.new_table(*headers, right=(4, 5, 6, 7))
+        headers = ("time (UTC)", "run", "what", "query", "members", "noise (σ)", "ε", "bytes out")
+        table = show.new_table(*headers, right=(4, 5, 6, 7), whole=(0, 1, 2))
         for entry in entries:
             if entry.kind != journal.REFUSED:
                 table.add_row(*_answered(entry, delta))
         show.put(screen, table)
         screen.print()
-    table = show.new_table("time", "run", "refused with", "cause")
+    table = show.new_table("time (UTC)", "run", "refused with", "cause", whole=(0, 1))
     for entry in entries:
         if entry.kind == journal.REFUSED:
             table.add_row(_time(entry.at), entry.run[:8], entry.code.name, entry.cause)
@@ -63,7 +63,7 @@ def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
     start = (_time(entry.at), entry.run[:8])
     if entry.kind == journal.HELLO:
         return (*start, "hello", "", "", "", "0", f"{entry.bytes_out:,}")
-    what = f"{entry.step}, attempt {entry.attempt}"
+    what = entry.step if entry.attempt == 1 else f"{entry.step}, attempt {entry.attempt}"
     if entry.kind == journal.MERGED:
         what += " (merged)"
     query = members = noise = ""

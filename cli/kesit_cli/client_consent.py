@@ -1,19 +1,22 @@
-"""`kesit client consent`: import and look after consents; what a person can be shown of a run."""
+"""`kesit client consent`: import and look after consents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import exits, keys, show
+from kesit_cli import client_proofs, exits, show
 from kesit_cli.keys import Home
+from kesit_cli.stores import opened
+from kesit_cli.times import moment
 
 if TYPE_CHECKING:
-    from kesit_client.consent.store import ConsentStore
+    from rich.table import Table
+
+    from kesit_client.rights.traces import Trace
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -24,20 +27,6 @@ File = Annotated[Path, typer.Argument(metavar="FILE", hidden=True)]
 @app.callback()
 def consent() -> None:
     """Keep consents and other grounds: only whoever has one is counted in a sum."""
-
-
-@contextmanager
-def opened(home: Path, *, create: bool = False) -> Iterator[ConsentStore]:
-    """The consent store of a client's folder."""
-    from kesit_client.consent.store import ConsentStore
-    from kesit_client.home import own_request
-
-    own_request(home)  # says so if this is no client's folder
-    store = ConsentStore.open(home, create=create)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @app.command(name="import")
@@ -75,6 +64,10 @@ def import_(
     ]
     if done.ignored:
         facts.append(("Not read", f"columns {', '.join(done.ignored)}"))
+    if done.unmatched:
+        facts.append(
+            ("Unmatched", f"{done.unmatched:,} withdrawals of what nobody gave here: check the ids")
+        )
     screen = show.console()
     show.print_facts(screen, facts)
     if len(done.refused):
@@ -82,6 +75,10 @@ def import_(
         for reason, rows, line in done.reasons():
             table.add_row(f"{rows:,}", str(line), reason)
         show.put(screen, table)
+        screen.print()
+        named = "--report FILE names each of them." if report is None else f"Each: {report}"
+        facts = [("What to do", f"Correct these rows and import the file again. {named}")]
+        show.print_facts(screen, facts)
         raise typer.Exit(exits.DATA)
 
 
@@ -151,7 +148,9 @@ def withdraw(
 
 @app.command()
 def history(person: Person, home: Home) -> None:
-    """Show every event of the person ID, in the time of Istanbul.
+    """Show every event of the person ID, and where its data went, in the time of Istanbul.
+
+    Runs and exports before a withdrawal are marked with its time.
 
     \b
     Example:
@@ -159,16 +158,95 @@ def history(person: Person, home: Home) -> None:
     """
     from kesit_client.consent import keeping
     from kesit_client.consent.events import show_time
+    from kesit_client.rights.traces import traces
 
     with opened(home) as store:
         events = keeping.history(store, keeping.person_id(person))
-    table = show.new_table("time", "purpose", "event", "ground", "until", "record")
+        traced = traces(store, keeping.person_id(person))
+    table = show.new_table("time", "purpose", "event", "ground", "until", "record", whole=(1, 2))
     for event in events:
         until = show_time(event.valid_until) if event.grants else ""
         ground = event.basis if event.grants else ""
         row = (show_time(event.time), event.purpose, event.type.word, ground, until)
         table.add_row(*row, event.record_id)
-    show.put(show.console(), table)
+    screen = show.console()
+    show.put(screen, table)
+    if traced:
+        screen.print()
+        show.put(screen, _went(traced))
+
+
+def _went(traced: Sequence[Trace]) -> Table:
+    """Where a person's data went, and what came after."""
+    from kesit_client.consent.events import show_time
+
+    table = show.new_table("time", "went to", "what", "withdrawn since", "acknowledged")
+    for trace in traced:
+        name = f"{trace.kind} {trace.name}"
+        place = name if trace.recipient is None else f"{name}, {trace.recipient}"
+        since = "" if trace.withdrawn_at is None else show_time(trace.withdrawn_at)
+        known = "" if trace.acknowledged_at is None else show_time(trace.acknowledged_at)
+        if since and not known:
+            known = "no" if trace.recipient else "stays as it was"
+        table.add_row(show_time(trace.at), place, trace.what, since, known)
+    return table
+
+
+@app.command()
+def iys(
+    person: Person,
+    home: Home,
+    channel: Annotated[str, typer.Option(metavar="NAME", help="Of messages: sms, email, call.")],
+    status: Annotated[str, typer.Option(metavar="WORD", help="ONAY (approved) or RET (refused).")],
+    purpose: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the messages; needed if the policy has several."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When it was looked up, with a UTC offset; else now."),
+    ] = None,
+) -> None:
+    """Record what the message registry (IYS) says of the person ID's channel.
+
+    It stands apart from consent: it allows or forbids messages, and makes no row count.
+
+    \b
+    Example:
+      kesit client consent iys 4711 --channel sms --status ONAY --home ankara
+    """
+    from kesit_client.consent import keeping
+    from kesit_client.consent.settings import ConsentSettings
+    from kesit_client.home import POLICY
+    from kesit_client.policy import Policy
+
+    known = (*Policy.load(home / POLICY).purposes, *ConsentSettings.load(home).purposes)
+    chosen = one_of(purpose, tuple(dict.fromkeys(known)))
+    when = moment(at, "--at")
+    with opened(home) as store:
+        who = keeping.person_id(person)
+        made = keeping.record_iys(
+            store, who, chosen, channel=channel, status=status, checked_at=when
+        )
+    show.print_facts(show.console(), [("IYS", f"{made.iys_channel}: {made.iys_status}")])
+
+
+def one_of(purpose: str | None, known: tuple[str, ...]) -> str:
+    """The purpose that was given, or the only one there is.
+
+    Raises:
+        ConsentError: none was given and there are several, or it is not known.
+    """
+    from kesit_client.errors import ConsentError
+
+    if purpose is None and len(known) == 1:
+        return known[0]
+    if purpose is None or purpose not in known:
+        raise ConsentError(
+            "No purpose was given." if purpose is None else f"The purpose {purpose!r} is unknown.",
+            remedy=f"Give --purpose, one of: {', '.join(known)}.",
+        )
+    return purpose
 
 
 @app.command()
@@ -192,96 +270,5 @@ def check(home: Home) -> None:
         raise typer.Exit(exits.code_of(failed[0]))
 
 
-@app.command()
-def prove(
-    person: Person,
-    home: Home,
-    run: Annotated[str, typer.Option(metavar="RUN", help="The run, or the beginning of its id.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write it (proof.json).")
-    ] = None,
-) -> None:
-    """Write the proof of what was done with the person ID's data in a run: for that person alone.
-
-    Together with the member's attestation it shows whether the person was counted. Whoever holds
-    it can link the person to a leaf of the tree.
-
-    \b
-    Example:
-      kesit client consent prove 4711 --run 3f2a91c0... --home ankara --out proof.json
-    """
-    from kesit_client.consent import attesting
-    from kesit_client.consent.keeping import person_id
-
-    with opened(home) as store:
-        proof = attesting.prove(store, person_id(person), run)
-    place = out or Path("proof.json")
-    write_private(place, proof.encoded())
-    facts = [("Decision", proof.decision), ("Proof", str(place))]
-    show.print_facts(show.console(), facts)
-
-
-@app.command()
-def verify(
-    proof_file: Annotated[Path, typer.Argument(metavar="PROOF", hidden=True)],
-    attestation_file: Annotated[Path, typer.Argument(metavar="ATTESTATION", hidden=True)],
-    member: Annotated[
-        str, typer.Option(metavar="FINGERPRINT", help="The member that must have signed.")
-    ],
-) -> None:
-    """Say whether an ATTESTATION of a member says of a person what its PROOF says.
-
-    \b
-    Example:
-      kesit client consent verify proof.json attestation.json --member "3f2a 91c0 ..."
-    """
-    from kesit_privacy import attestation as attested
-    from kesit_privacy.errors import ProtocolError
-    from kesit_privacy.identity import fingerprint, read_fingerprint
-    from kesit_privacy.signed import read_bytes
-
-    data = read_bytes(attestation_file, "an attestation", attested.REMEDY)
-    statement = attested.read_attestation(data)
-    proof = attested.read_proof(read_bytes(proof_file, "a proof", attested.REMEDY))
-    found = fingerprint(statement.signer)
-    if found != read_fingerprint(member):
-        raise ProtocolError(f"{found} signed it, not {member}.", remedy=attested.REMEDY)
-    if not attested.verify_proof(proof, statement):
-        raise ProtocolError(
-            "The proof does not lead to the attestation's root.", remedy=attested.REMEDY
-        )
-    show.print_facts(
-        show.console(),
-        [("Holds", proof.decision), ("Run", proof.run), ("Member", found)],
-    )
-
-
-def attest(run: Annotated[str, typer.Argument(metavar="RUN", hidden=True)], home: Home) -> None:
-    """Sign what this client did in RUN, once more or for the first time.
-
-    \b
-    Example:
-      kesit client attest 3f2a91c0... --home ankara
-    """
-    from kesit_client.consent.signing import attest_home
-
-    place = attest_home(home, run, unlock=keys.unlock)
-    show.print_facts(show.console(), [("Attestation", str(place))])
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that its owner alone may read.
-
-    Raises:
-        ClientError: the disk refuses.
-    """
-    from kesit_client.errors import ClientError
-    from kesit_privacy.files import replacing
-
-    try:
-        with replacing(path, private=True) as file:
-            file.write(data)
-    except OSError as error:
-        raise ClientError(
-            f"{path}: cannot be written ({error.strerror}).", remedy="Give another name."
-        ) from error
+app.command()(client_proofs.prove)
+app.command()(client_proofs.verify)

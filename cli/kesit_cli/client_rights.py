@@ -1,4 +1,4 @@
-"""`kesit client rights`, `exports`, `dispose`: what people ask for, and by when."""
+"""`kesit client rights`, `dispose`: what people ask for, and by when."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from kesit_cli import show
-from kesit_cli.client_consent import opened, write_private
+from kesit_cli import client_incidents, show
+from kesit_cli.files import write_private
 from kesit_cli.keys import Home
+from kesit_cli.stores import opened
+from kesit_cli.times import moment
 
 if TYPE_CHECKING:
     from kesit_client.rights.requests import Request
 
 rights = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-exports = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Number = Annotated[int, typer.Argument(metavar="NUMBER", hidden=True)]
 LANGUAGES = ("tr", "en")
@@ -26,11 +27,6 @@ LANGUAGES = ("tr", "en")
 @rights.callback()
 def _rights() -> None:
     """Requests of persons and incidents, and their deadlines."""
-
-
-@exports.callback()
-def _exports() -> None:
-    """Who received whose data, and who must still be told of a change."""
 
 
 @rights.command(name="open")
@@ -42,8 +38,14 @@ def open_(
         list[str] | None, typer.Option(metavar="NAME", help="What an objection is about.")
     ] = None,
     note: Annotated[str, typer.Option(metavar="TEXT", help="A note for yourself.")] = "",
+    received: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="When it came in or became known: 2026-03-02T10:00+03:00."
+        ),
+    ] = None,
 ) -> None:
-    """Open a request or an incident of a KIND; its clock runs from now.
+    """Open a request or an incident of a KIND; its clock runs from now, or from --received.
 
     \b
     Kinds:
@@ -55,15 +57,22 @@ def open_(
     \b
     Examples:
       kesit client rights open objection --person 4711 --purpose customer-segmentation --home ankara
-      kesit client rights open breach --note "laptop" --home ankara
+      kesit client rights open breach --received 2026-03-02T08:00+03:00 --home ankara
     """
     from kesit_client.consent.keeping import person_id
     from kesit_client.rights import requests
 
     who = None if person is None else person_id(person)
+    since = moment(received, "--received")
     with opened(home, create=True) as store:
-        made = requests.open_request(store, kind, who, note=note, purposes=purpose or ())
+        requests.require_purposes(store, home, purpose or ())
+        unknown = who is not None and store.events(who).is_empty()
+        made = requests.open_request(
+            store, kind, who, note=note, purposes=purpose or (), received=since
+        )
     _tell([made])
+    if unknown:
+        show.console().print("No record speaks of this person: check how the id is written.")
 
 
 @rights.command(name="list")
@@ -93,17 +102,23 @@ def close(
     """Close the request NUMBER, and do what it asks for.
 
     An erasure erases; with a rectification it makes a notice to every recipient of the person's
-    data. An objection ends: the person's segment code may be used again.
+    data. An objection ends, with a note of who looked at it: the person's code may be used again. A
+    breach is done with once the Board and the persons were told; `rejected` says that it was none.
 
     \b
     Examples:
       kesit client rights close 3 --home ankara
       kesit client rights close 4 --outcome rejected --note "not our customer" --home ankara
     """
+    from kesit_client.consent.events import show_time
     from kesit_client.rights import requests
 
     with opened(home) as store:
-        _tell([requests.close_request(store, number, outcome, note=note)])
+        done = requests.close_request(store, number, outcome, note=note)
+    _tell([done])
+    if done.complaint_until is not None:
+        until = show_time(done.complaint_until)
+        show.console().print(f"\nThe person may complain to the Board until {until}.")
 
 
 @rights.command()
@@ -118,21 +133,51 @@ def due(
       kesit client rights due --days 3 --home ankara
     """
     from kesit_client.consent.events import now_us
-    from kesit_client.rights import disposal, requests
+    from kesit_client.rights import disposal, incidents, marking, requests
     from kesit_client.rights import exports as register
 
     now = now_us()
     with opened(home) as store:
         soon = now + days * 86_400_000_000
         found = [item for item in requests.requests(store, only_open=True) if item.due_at <= soon]
-        waiting = register.notices(store, only_open=True)
+        waiting, unaware = register.notices(store, only_open=True), marking.waiting(store)
         overdue = disposal.overdue(store, now)
-    _tell(found)
+        breaches = [item for item in incidents.incidents(store) if item.persons_wait]
     screen = show.console()
+    if found:
+        _tell(found)
+    elif not (waiting or unaware or breaches or overdue):
+        screen.print(f"nothing is late, or due within {days} days")
     for notice in waiting:
-        screen.print(f"notice {notice.id}: {notice.recipient} has not acknowledged: {notice.kind}")
+        show.print_facts(
+            screen,
+            [
+                (f"Notice {notice.id}", f"{notice.recipient} has not acknowledged: {notice.kind}"),
+                ("", f"tell it, then kesit client exports acknowledge {notice.id} --home {home}"),
+            ],
+        )
+    for number, to, count in unaware:
+        told = f"kesit client exports acknowledge {number} --withdrawals --home {home}"
+        show.print_facts(
+            screen,
+            [
+                (f"Export {number}", f"{to} has not acknowledged withdrawals ({count:,} persons)"),
+                ("", f"tell it, then {told}"),
+            ],
+        )
+    for breach in breaches:
+        whom = "nobody knows how many" if breach.persons is None else f"{breach.persons:,}"
+        told = f"kesit client rights told {breach.id} --whom persons --home {home}"
+        show.print_facts(
+            screen,
+            [
+                (f"Breach {breach.id}", f"the persons must be told ({whom})"),
+                ("", f"tell them, then {told}"),
+            ],
+        )
     if overdue:
-        screen.print("disposal: the last one is more than six months ago; kesit client dispose")
+        none = "none was noted within six months: kesit client dispose --yes"
+        show.print_facts(screen, [("Disposal", f"{none} --home {home}")])
 
 
 @rights.command()
@@ -167,74 +212,9 @@ def report(
     show.print_facts(show.console(), [("Report", str(out))])
 
 
-@exports.command()
-def add(
-    recipient: Annotated[str, typer.Argument(metavar="RECIPIENT", hidden=True)],
-    home: Home,
-    ids: Annotated[Path, typer.Option(metavar="FILE", help="The persons' ids, one a line.")],
-    what: Annotated[str, typer.Option(metavar="TEXT", help="What the recipient got.")] = "data",
-) -> None:
-    """Note that RECIPIENT got data of the persons whose ids stand in a file.
-
-    \b
-    Example:
-      kesit client exports add "Call centre" --ids ids.txt --what "segment codes" --home ankara
-    """
-    from kesit_client.consent.keeping import person_id
-    from kesit_client.errors import ConsentError
-    from kesit_client.rights import exports as register
-
-    try:
-        lines = ids.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConsentError(f"{ids}: cannot be read.", remedy="Give a UTF-8 text file.") from error
-    people = [person_id(line) for line in lines if line.strip()]
-    with opened(home, create=True) as store:
-        made = register.record_export(store, recipient, what, people)
-    facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
-    show.print_facts(show.console(), facts)
-
-
-@exports.command(name="list")
-def list_exports(home: Home) -> None:
-    """List exports, and what their recipients must still do.
-
-    \b
-    Example:
-      kesit client exports list --home ankara
-    """
-    from kesit_client.consent.events import show_time
-    from kesit_client.rights import exports as register
-
-    with opened(home) as store:
-        found, waiting = register.list_exports(store), register.notices(store)
-    table = show.new_table("export", "time", "recipient", "what", "persons", right=(0, 4))
-    for item in found:
-        row = (str(item.id), show_time(item.exported_at), item.recipient, item.what)
-        table.add_row(*row, f"{item.persons:,}")
-    screen = show.console()
-    show.put(screen, table)
-    screen.print()
-    table = show.new_table("notice", "export", "recipient", "must do", "acknowledged", right=(0, 1))
-    for notice in waiting:
-        done = "no" if notice.acknowledged_at is None else show_time(notice.acknowledged_at)
-        table.add_row(str(notice.id), str(notice.export), notice.recipient, notice.kind, done)
-    show.put(screen, table)
-
-
-@exports.command()
-def acknowledge(number: Number, home: Home) -> None:
-    """Note that the recipient did what the notice NUMBER asks for.
-
-    \b
-    Example:
-      kesit client exports acknowledge 2 --home ankara
-    """
-    from kesit_client.rights import exports as register
-
-    with opened(home) as store:
-        register.acknowledge(store, number)
-    show.print_facts(show.console(), [("Acknowledged", str(number))])
+rights.command(name="incidents")(client_incidents.list_incidents)
+rights.command()(client_incidents.affected)
+rights.command()(client_incidents.told)
 
 
 def dispose(
@@ -258,21 +238,23 @@ def dispose(
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.rights import disposal
 
-    years = ConsentSettings.load(home).retention_years
+    settings = ConsentSettings.load(home)
+    years, proof = settings.retention_years, settings.iys_proof_years
     with opened(home) as store:
         if delete_note is not None:
             disposal.delete_note(store, delete_note)
             show.print_facts(show.console(), [("Deleted", f"the note {delete_note}")])
             return
         if yes:
-            done = disposal.dispose(store, years)
+            done = disposal.dispose(store, years, iys_years=proof)
             until = show_time(done.keep_until)
             facts = [
                 ("Disposed", f"{done.persons:,} persons, {done.events:,} events"),
                 ("Note", f"{done.id}, kept until {until}"),
             ]
         else:
-            facts = [("To dispose", f"{len(disposal.ended(store, years)):,} persons; with --yes")]
+            count = len(disposal.ended(store, years, iys_years=proof))
+            facts = [("To dispose", f"{count:,} persons"), ("Next", "--yes does it, and notes it")]
     show.print_facts(show.console(), facts)
 
 
@@ -280,15 +262,16 @@ def _tell(found: Sequence[Request]) -> None:
     from kesit_client.consent.events import now_us, show_time
 
     now = now_us()
-    table = show.new_table("no", "kind", "person", "opened", "due", "state", "note", right=(0,))
+    headers = ("no", "kind", "person", "opened", "due", "state", "note")
+    table = show.new_table(*headers, right=(0,), whole=range(6))
     for item in found:
         state = item.outcome or "open"
         table.add_row(
             str(item.id),
             item.kind,
             item.principal or "",
-            show_time(item.opened_at),
-            show_time(item.due_at),
+            show_time(item.opened_at)[:10],
+            show_time(item.due_at)[:16],
             f"{state}, late" if item.late(now) else state,
             item.note,
         )

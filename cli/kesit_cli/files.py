@@ -1,4 +1,4 @@
-"""Files that a command writes for a person to edit."""
+"""Files that a command writes for a person."""
 
 from __future__ import annotations
 
@@ -28,4 +28,22 @@ def write_new(path: Path, text: str) -> None:
         raise ResultError(
             f"{path}: cannot be written ({error.strerror}).",
             remedy="Check the folder and the room on the disk.",
+        ) from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that its owner alone may read.
+
+    Raises:
+        ClientError: the disk refuses.
+    """
+    from kesit_client.errors import ClientError
+    from kesit_privacy.files import replacing
+
+    try:
+        with replacing(path, private=True) as file:
+            file.write(data)
+    except OSError as error:
+        raise ClientError(
+            f"{path}: cannot be written ({error.strerror}).", remedy="Give another name."
         ) from error

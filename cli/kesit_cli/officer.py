@@ -60,8 +60,14 @@ def sign(
       kesit officer sign privacy.json --key officer.pem
     """
     from kesit_privacy.dsse import sign_file
+    from kesit_privacy.errors import KesitError
     from kesit_privacy.identity import Identity, fingerprint
 
+    if not key.exists():
+        raise KesitError(
+            f"{key}: there is no such key.",
+            remedy=f"Give --key FILE, or make one: kesit officer init --key {key}",
+        )
     identity = Identity.load(key, keys.unlock)
     place = file.with_name(f"{file.name}.sig") if out is None else out
     write_new(place, sign_file(file, identity).decode("ascii"))

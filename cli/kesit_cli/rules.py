@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -72,18 +73,29 @@ def study_rules(
       kesit study rules study.toml --pack gdpr --json
       kesit study rules study.toml --profile bank
     """
-    from kesit_privacy.rules import Facts, Records, load_records, member_places
+    from kesit_privacy.rules import (
+        Facts,
+        Records,
+        attested_release,
+        load_records,
+        member_places,
+    )
     from kesit_privacy.study_file import load_study
 
     study = load_study(study_file)
     records = Records() if attestations is None else load_records(attestations)
+    now = datetime.now().astimezone()
+    age, kept = records.rows_days(now.date())
     facts = Facts(
-        now=datetime.now().astimezone(),
+        now=now,
         study=study,
         places=member_places(None, records.places),
         recipients=records.recipients,
         incidents=records.incidents,
         attestations=records.attestations,
+        release=attested_release(None, records.attestations, study, now.date()),
+        rows_age_days=age,
+        rows_kept_days=kept,
     )
     _report([facts], pack, language, profile or (), as_json=as_json)
 
@@ -121,6 +133,37 @@ def client_rules(
     _report(known, pack, language, profile or (), as_json=as_json)
 
 
+def inventory(
+    out: Annotated[Path, typer.Argument(metavar="FILE", hidden=True)],
+    home: Home,
+    study_file: Annotated[
+        Path | None,
+        typer.Option("--study", metavar="STUDY.toml", help="This study, not each one it has."),
+    ] = None,
+    language: TongueOption = Tongue.TURKISH,
+) -> None:
+    """Write the member's studies as entries for the inventory of processing (VERBIS), as CSV.
+
+    What nobody recorded is said to be unknown. Compare it with what is declared, and attest it
+    (`verbis-scope`).
+
+    \b
+    Examples:
+      kesit client inventory inventory.csv --home ankara
+      kesit client inventory inventory.csv --study study.toml --home ankara --language en
+    """
+    from kesit_cli.files import write_private
+    from kesit_client.approvals import approved_copies
+    from kesit_client.inventory import entries
+    from kesit_privacy.study import Study
+    from kesit_privacy.study_file import load_study
+
+    studies: Sequence[Study]
+    studies = approved_copies(home) if study_file is None else [load_study(study_file)]
+    write_private(out, entries(home, studies, "en" if language is Tongue.ENGLISH else "tr"))
+    show.print_facts(show.console(), [("Studies", str(len(studies))), ("Inventory", str(out))])
+
+
 def _report(
     known: Sequence[Facts],
     name: PackName,
@@ -149,7 +192,9 @@ def _report(
 
 def _print(screen: Console, facts: Facts, report: Report, language: Language) -> None:
     from kesit_privacy.rules import NOTICE, Verdict
-    from kesit_privacy.rules.verdicts import VERDICT_WORDS
+    from kesit_privacy.rules.verdicts import VERDICT_WORDS, Words
+
+    needless = Words("Attestations for which no rule asks", "Hiçbir kuralın istemediği beyanlar")
 
     study = facts.study
     named = "-" if study is None else f"{study.name} ({study.hash[:16]})"
@@ -162,17 +207,16 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
         ],
     )
     screen.print()
-    headers = ("sonuç", "kural", "madde", "bulunan", "yapılacak")
+    headers = ("sonuç", "kural ve madde", "bulunan", "yapılacak")
     table = show.new_table(
-        *(headers if turkish else ("verdict", "rule", "article", "found", "what to do"))
+        *(headers if turkish else ("verdict", "rule and article", "found", "what to do")),
+        whole=(0, 1),
     )
-    for column in table.columns[:2]:
-        column.no_wrap = True
+    width = max((len(finding.rule.id) for finding in report.findings), default=0)
     for finding in report.findings:
         table.add_row(
             VERDICT_WORDS[finding.verdict].to(language),
-            finding.rule.id,
-            finding.rule.article.to(language),
+            f"{finding.rule.id}\n{textwrap.fill(finding.rule.article.to(language), width)}",
             finding.evidence.to(language),
             "" if finding.action is None else finding.action.to(language),
         )
@@ -184,10 +228,21 @@ def _print(screen: Console, facts: Facts, report: Report, language: Language) ->
     screen.print(f"\n{counts}")
     if report.blocked:
         screen.print(_blocked(report, language))
+    if kinds := _needless(facts, report):
+        screen.print(f"{needless.to(language)}: {kinds}")
     if report.left_out:
         left = ", ".join(report.left_out)
         screen.print(f"{'Bakılmayan' if turkish else 'Not looked at'} (--profile): {left}")
     screen.print(f"{NOTICE.to(language)}\n")
+
+
+def _needless(facts: Facts, report: Report) -> str:
+    """Kinds of attestations for which no rule of the pack asks: perhaps typing errors."""
+    from kesit_privacy.rules import RELEASE_KINDS
+
+    params = [rule.checked_params for rule in report.pack.rules]
+    asked = {*RELEASE_KINDS, *(kind for each in params for kind in getattr(each, "kinds", ()))}
+    return ", ".join(sorted({item.kind for item in facts.attestations or ()} - asked))
 
 
 def _blocked(report: Report, language: Language) -> str:

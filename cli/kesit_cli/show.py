@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from kesit_client.preflight import Forecast
@@ -40,22 +42,31 @@ class PlainTable(Table):
         super().add_row(*kept, **more)
 
 
-def new_table(*headers: str, right: Sequence[int] = ()) -> Table:
-    """An empty table without lines; columns of the places `right` are aligned to the right."""
+def new_table(*headers: str, right: Sequence[int] = (), whole: Sequence[int] = ()) -> Table:
+    """An empty table without lines.
+
+    Columns of the places `right` are aligned to the right; cells of the places `whole` keep to one
+    line, however narrow the terminal is.
+    """
     table = PlainTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
     for place, header in enumerate(headers):
-        table.add_column(header, justify="right" if place in right else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if place in right else "left"
+        table.add_column(header, justify=side, overflow="fold", no_wrap=place in whole)
     return table
 
 
 def print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Labelled lines; a long text wraps beside its label."""
-    table = PlainTable.grid(padding=(0, GAP, 0, 0))
-    table.add_column(width=LABEL, style="bold")
-    table.add_column(overflow="fold")
+    """Labelled lines; a long text wraps beside its label, and no word is cut: it may be a path."""
+    room = max(out.width - LABEL - GAP, LABEL)
     for label, text in facts:
-        table.add_row(label, text)
-    put(out, table)
+        start = (f"{plain(label):<{LABEL}}{' ' * GAP}", "bold")
+        for line in plain(text).splitlines() or [""]:
+            wrapped = textwrap.wrap(line, room, break_long_words=False, break_on_hyphens=False)
+            for part in wrapped or [""]:
+                shown = Text.assemble(start, part)
+                shown.rstrip()
+                out.print(shown, soft_wrap=True)
+                start = (" " * len(start[0]), "")
 
 
 def put(out: Console, table: Table) -> None:

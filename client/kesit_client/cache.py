@@ -24,7 +24,7 @@ from typing import Protocol
 import numpy as np
 
 from kesit_client.coding import encode_with_ids, written_ids
-from kesit_client.consent.gate import Gate
+from kesit_client.consent.gate import Gate, Mask
 from kesit_client.errors import SourceError
 from kesit_client.sources import Source
 from kesit_client.store import RUN_DAYS
@@ -117,12 +117,28 @@ class CachedRows:
             self.prepare(run)
         codes: CodeArray = np.load(path, mmap_mode="r")
         if self.gate is None:
+            _require_ungated(path)
             return codes
-        numbers = np.load(_numbers(path, self.gate))
-        if len(numbers) != len(codes):
-            raise ValueError("the rows of the run and their persons are not as many")
-        counted = self.gate.mask(run, numbers)
+        counted = self._counted(self.gate, run, len(codes))
         return codes if counted.all() else codes[counted]
+
+    def _counted(self, gate: Gate, run: str, rows: int) -> Mask:
+        """Which rows count now. Whoever does not is out of the run for good, and that is kept."""
+        place = _numbers(self._of_run(run), gate)
+        try:
+            with _alone(self.folder / ".lock"):
+                numbers = np.load(place)
+                if len(numbers) != rows:
+                    raise ValueError("the rows of the run and their persons are not as many")
+                counted = gate.mask(run, numbers)
+                with replacing(place, private=True) as file:
+                    np.save(file, np.where(counted, numbers, 0))
+        except OSError as error:
+            raise SourceError(
+                f"{self.folder}: who is out of the run cannot be kept ({error.strerror}).",
+                remedy="Free some space.",
+            ) from error
+        return counted
 
     def release(self, run: str) -> None:
         path = self._of_run(run)
@@ -196,6 +212,16 @@ def _require(path: Path, gate: Gate | None) -> None:
             f"{path.parent}: the rows with which the run began are gone, or the consent store is"
             " another one.",
             remedy="Restore them, or let the server start a new run.",
+        )
+
+
+def _require_ungated(path: Path) -> None:
+    """Refuse to go on without consents in a run that began with them."""
+    if any(path.parent.glob(f"{path.stem}-*.npy")):
+        raise SourceError(
+            f"{path.parent}: the run began with consents, and the policy keeps none any more.",
+            remedy='Write consent = "required" into policy.toml again, or let the server start a'
+            " new run.",
         )
 
 

@@ -14,6 +14,7 @@ from unicodedata import normalize
 import numpy as np
 import polars as pl
 
+from kesit_client.consent.columns import written_numbers
 from kesit_client.errors import Problem
 from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, Numeric
 from kesit_privacy.study import Study
@@ -63,14 +64,16 @@ def written_ids(ids: pl.Series) -> list[str]:
     Each id by itself: it decides who is held out and whose consents count, so that one odd id must
     not change how the others are written.
     """
+    if ids.dtype.is_float():
+        return written_numbers(ids).to_list()
     if ids.dtype == pl.Binary:
         return ids.bin.encode("hex").to_list()
-    text = ids.cast(pl.String)
-    if ids.dtype.is_float():
-        whole = (ids == ids.round()) & (ids.abs() < 2.0**63)
-        pointless = ids.cast(pl.Int64, strict=False).cast(pl.String)
-        text = pl.select(pl.when(whole).then(pointless).otherwise(text)).to_series()
-    return text.to_list()
+    return ids.cast(pl.String).to_list()
+
+
+def people_ids(column: pl.Series) -> list[str]:
+    """Each customer of a source's id column once, as consent records write the id."""
+    return written_ids(_ids(column).drop_nulls().unique(maintain_order=True))
 
 
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:

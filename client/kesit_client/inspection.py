@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 from cryptography import x509
 
 from kesit_client import approvals, pins, preflight
 from kesit_client.checklist import check_policy, check_window
 from kesit_client.coding import check as problems_of
+from kesit_client.coding import people_ids
 from kesit_client.consent import keeping
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, DataError, PolicyError
@@ -280,6 +282,11 @@ def _consents(home: Path) -> Iterator[Finding]:
         return
     with closing(ConsentStore.open(home, create=False)) as store:
         found = keeping.stand(store, policy.purposes)
+        yield from _matched(home, store)
+    if not found:
+        yield _warn(
+            "consent", "The policy names no purpose.", 'Write purposes = ["..."] in policy.toml.'
+        )
     for item in found:
         total = sum(item.counts.values())
         detail = f"{item.purpose}: {item.eligible:,} of {total:,} persons count"
@@ -299,6 +306,30 @@ def _consents(home: Path) -> Iterator[Finding]:
                 " is recorded.",
                 "Do not ask for a consent where another ground applies (2026/347).",
             )
+
+
+def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:
+    """Whether the source and the consents mean the same persons by their ids."""
+    try:
+        source = read_source(home / SOURCE)
+        ids = people_ids(source.read([], total=True)[source.id_column])
+    except KesitError:
+        return  # "data" says what is wrong with it
+    if not ids:
+        return
+    keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
+    with store.reading() as connection:
+        known = int(keys.is_in(store.numbers(connection, keys)["key"].to_list()).sum())
+    detail = f"{known:,} of the source's {len(ids):,} customers have consent records"
+    if known:
+        yield Finding(OK, "consent", detail)
+    else:
+        yield _warn(
+            "consent",
+            f"{detail}: nobody can be counted.",
+            f"Compare how {source.id_column} and pii_principal_id write an id: 00042 and 42 are two"
+            " persons (spreadsheets drop zeros).",
+        )
 
 
 def _studies(home: Path) -> Iterator[Finding]:

@@ -223,6 +223,9 @@ class Node:
         vector = self._noisy_vector(order, approved, self.rows(study).codes(order.run))
         masked = self._masked(order, digest, transcript, approved.run, vector)
         with self.store.transaction() as books:
+            now = books.run(order.run)
+            if now is None or now.ephemeral is None:  # what is attested does not know of this sum
+                raise ProtocolError("The run has ended.", remedy="The server must start a new run.")
             books.add_answer(order.run, order.step, order.attempt, masked)
             stored = books.answer(order.run, order.step, order.attempt)
         self.store.witness()

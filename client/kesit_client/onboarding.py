@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError
 from kesit_client.home import (
     BOOKS,
@@ -77,7 +78,7 @@ def create_client(
             identity.save(place / IDENTITY, passphrase)
             node_keys.save_node_key(node_key, place / NODE_KEY)
             (place / REQUEST).write_bytes(data)
-            for template in (POLICY, SOURCE):
+            for template in (POLICY, SOURCE, CONSENT):
                 (place / template).write_bytes(_template(template))
             (place / STUDIES).mkdir()
             Store.open(place / BOOKS).close()

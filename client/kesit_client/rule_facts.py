@@ -18,14 +18,20 @@ from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
-from kesit_client.rights.facts import disposal_log_days, request_facts
+from kesit_client.rights.facts import (
+    disposal_log_days,
+    release_facts,
+    request_facts,
+    withdrawn_before_release,
+)
+from kesit_client.rights.incidents import incident_facts
 from kesit_privacy.rules import (
     ATTESTATIONS,
-    ConsentFacts,
     Facts,
     Finding,
+    Incident,
     Records,
-    RequestFacts,
+    attested_release,
     evaluate,
     load_pack,
     load_records,
@@ -55,43 +61,20 @@ def gather(
         KesitError: this is no client's folder, or a file in it is broken; the error names it.
     """
     own_request(home)
-    return _facts(home, study, now, attestations, Policy.load(home / POLICY))
-
-
-def _facts(
-    home: Path,
-    study: Study | None,
-    now: datetime.datetime,
-    attestations: Path | None,
-    policy: Policy,
-) -> Facts:
-    records = _records(home, attestations)
-    consents, requests, log_days = (
-        _counts(home, study, now) if policy.consent == "required" else (None, None, None)
-    )
-    return Facts(
-        now=now,
-        study=study,
-        policy=policy_facts(policy),
-        consents=consents,
-        requests=requests,
-        disposal_log_days=log_days,
-        places=member_places(read_members(home), records.places),
-        recipients=records.recipients,
-        incidents=records.incidents,
-        attestations=records.attestations,
-    )
+    return _counted(_settings(home, study, now, attestations), home)
 
 
 def blocking(
     home: Path, study: Study, packs: Sequence[str], now: datetime.datetime | None = None
 ) -> tuple[Finding, ...]:
-    """Findings by which the study must not run here, from settings and records alone.
+    """Findings by which the study must not run here, over consents and requests, too.
+
+    They are for the owner's eyes: unlike `settled`, they tell of persons.
 
     Raises:
-        KesitError: a file in the folder is broken; the error names it.
+        KesitError: a file in the folder is broken, or the consents cannot be read.
     """
-    facts = _settings(home, study, now)
+    facts = _counted(_settings(home, study, now), home)
     reports = [evaluate(load_pack(name), facts) for name in packs]
     return tuple(finding for report in reports for finding in report.findings if finding.blocks)
 
@@ -114,26 +97,73 @@ def settled(
     return (pack.id, pack.version), tuple(verdicts)
 
 
-def _settings(home: Path, study: Study, now: datetime.datetime | None) -> Facts:
+def _settings(
+    home: Path,
+    study: Study | None,
+    now: datetime.datetime | None = None,
+    attestations: Path | None = None,
+) -> Facts:
     """All but what persons' records tell."""
+    records = _records(home, attestations)
     moment = now or datetime.datetime.now(datetime.UTC)
-    policy = Policy.load(home / POLICY)
-    return _facts(home, study, moment, None, replace(policy, consent="not-kept"))
+    age, kept = records.rows_days(moment.date())
+    return Facts(
+        now=moment,
+        study=study,
+        policy=policy_facts(Policy.load(home / POLICY)),
+        places=member_places(read_members(home), records.places),
+        recipients=records.recipients,
+        incidents=_incidents(home, records.incidents, moment),
+        attestations=records.attestations,
+        release=attested_release(None, records.attestations, study, moment.date()),
+        rows_age_days=age,
+        rows_kept_days=kept,
+    )
 
 
-def _counts(
-    home: Path, study: Study | None, now: datetime.datetime
-) -> tuple[ConsentFacts | None, RequestFacts | None, int | None]:
-    """Counts over consents, over requests, and for how long disposals are recorded (days).
+def _incidents(
+    home: Path, written: tuple[Incident, ...] | None, now: datetime.datetime
+) -> tuple[Incident, ...] | None:
+    """Incidents of the file of attestations, and those of the store's register.
 
-    Before the first import nothing is known.
+    An empty register says nothing: that there was no breach must be written down.
     """
-    if ConsentSettings.load(home).url is None and not (home / STORE).is_file():
-        return None, None, None
+    if not _has_store(home):
+        return written
     with closing(ConsentStore.open(home, create=False)) as store:
-        moment = to_us(now)
-        consents = None if study is None else consent_facts(store, study, moment)
-        return consents, request_facts(store, moment), disposal_log_days(store)
+        kept = incident_facts(store, to_us(now))
+    return (*(written or ()), *kept) if kept else written
+
+
+def _counted(facts: Facts, home: Path) -> Facts:
+    """With the counts over the consent store, where consents are kept and it is there."""
+    required = Policy.load(home / POLICY).consent == "required"
+    return _with_counts(facts, home) if required and _has_store(home) else facts
+
+
+def _with_counts(facts: Facts, home: Path) -> Facts:
+    """Beside the settings the counts over consents, requests and disposals."""
+    assert facts.now is not None
+    moment, study, settings = to_us(facts.now), facts.study, ConsentSettings.load(home)
+    with closing(ConsentStore.open(home, settings, create=False)) as store:
+        return replace(
+            facts,
+            consents=None if study is None else consent_facts(store, study, moment, settings),
+            requests=request_facts(store, moment, study, settings.marketing_purposes),
+            release=attested_release(
+                release_facts(store, moment, nothing_given=facts.recipients == ()),
+                facts.attestations or (),
+                study,
+                facts.now.date(),
+                withdrawn_before_release(store, moment),
+            ),
+            disposal_log_days=disposal_log_days(store),
+        )
+
+
+def _has_store(home: Path) -> bool:
+    """Before the first import or request nothing is known."""
+    return ConsentSettings.load(home).url is not None or (home / STORE).is_file()
 
 
 def _records(home: Path, given: Path | None) -> Records:

@@ -20,6 +20,7 @@ import polars as pl
 
 from kesit_client.coding import encode_features, written_ids
 from kesit_client.consent.gate import allowed
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError, SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
@@ -86,7 +87,8 @@ def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Sco
         return Scored(scored, None, None)
     ids = written_ids(scored[source.id_column])
     moment = time.time() if now is None else now
-    may = allowed(home, model.purpose, model.legal_basis, ids, moment)
+    special = reads_special(model)
+    may = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
     with closing(ConsentStore.open(home, create=False)) as store:
         held = suppressed(store, ids)
     held_back = np.array([name in held for name in ids], dtype=np.bool_) & may

@@ -41,7 +41,7 @@ class Attestation:
     """What a client did in one run.
 
     Attributes:
-        consent: the policy's mode: "required" or "not-kept".
+        consent: "required" if the run's sums looked at consents, or "not-kept".
         sums: (step, attempt, hash of the instruction) of every sum that was answered.
         rule_pack: id and version of the rules that were checked, or None.
         verdicts: their results, as plain data: released values only.

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import BinaryIO
 
 def slug(name: str) -> str:
     """A study's name as part of a file's or a folder's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "study"
+    parts = unicodedata.normalize("NFKD", name.lower().replace("ı", "i"))
+    plain = "".join(letter for letter in parts if not unicodedata.combining(letter))
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "study"
 
 
 @contextmanager

@@ -294,3 +294,5 @@ def test_an_officer_signs_and_anyone_verifies(kesit: Kesit, tmp_path: Path) -> N
     assert changed.code == exits.FEDERATION
     assert "not the file that was signed" in changed.said
     assert kesit("officer", "sign", "absent.md").code == exits.SETTINGS
+    keyless = kesit("officer", "sign", "privacy.md", "--key", "mine.pem", "--out", "other.sig")
+    assert (keyless.code, "officer init --key mine.pem" in keyless.said) == (exits.SETTINGS, True)

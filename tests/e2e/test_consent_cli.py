@@ -15,6 +15,8 @@ from consentkit import Attesting, Place, row, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
+from kesit_client.policy import Policy
+from kesit_privacy.attestation import read_attestation
 from kesit_privacy.identity import fingerprint
 from kit import keep_books, study_tables
 
@@ -60,6 +62,47 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     )
 
 
+def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Path) -> None:
+    source = Path("Ankara/customers.csv")
+    features = ",".join(Policy.load(Path("Ankara/policy.toml")).features)
+    blank = "," * features.count(",")
+    source.write_text(f"no,{features}\n" + "".join(f"{n},{blank}\n" for n in range(1, 5)))
+    Path("Ankara/source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
+    write(tmp_path / "consents.csv", [row(f"{n:05d}") for n in range(1, 4)])
+    consent(member, "import", "consents.csv")
+    told = consent(member, "check")
+    assert re.search(r"^WARN +consent +0 of the source's 4 customers", told, re.MULTILINE), told
+    write(tmp_path / "consents.csv", [row(f"{n}") for n in range(1, 4)])
+    consent(member, "import", "consents.csv")
+    told = consent(member, "check")
+    assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told
+
+
+def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> None:
+    def rights(*arguments: str, code: int = exits.OK) -> str:
+        done = member("client", *arguments, *HOME)
+        assert done.code == code, done.err + done.out
+        return done.out + done.err
+
+    write(tmp_path / "consents.csv", [row("00042")])
+    consent(member, "import", "consents.csv")
+    assert "none was noted within six months" in rights("rights", "due")
+    rights("dispose", "--yes")
+    assert rights("rights", "due") == "nothing is late, or due within 7 days\n"
+    rights("rights", "open", "transfer-notification")
+    assert re.search(r"^ 1  transfer-notification ", rights("rights", "list"), re.MULTILINE)
+    (tmp_path / "ids.txt").write_text("00042\n")
+    rights("exports", "add", "Çağrı merkezi", "--ids", "ids.txt")
+    rights("rights", "open", "erasure", "--person", "00042")
+    rights("rights", "close", "2")
+    told = rights("rights", "due", "--days", "0")
+    assert "Notice 1     Çağrı merkezi has not acknowledged: erasure" in told
+    assert "1 is acknowledged" in rights("exports", "acknowledge", "1")
+    typo = ("rights", "open", "objection", "--person", "7", "--purpose", "marketting")
+    assert "customer-segmentation" in rights(*typo, code=exits.DATA)
+    assert "2 " not in rights("rights", "list")
+
+
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
 def test_an_export_is_imported_as_it_was(member: Kesit, tmp_path: Path, name: str) -> None:
     rows = [
@@ -98,6 +141,9 @@ def test_a_run_is_attested_and_proved(member: Kesit, tmp_path: Path) -> None:
     setting.node.store.close()
     attested = member("client", "attest", run[:12], *HOME)
     assert attested.code == exits.OK, attested.err
+    statement = read_attestation((home / "attestations" / f"{run}.json").read_bytes())
+    assert statement.rule_pack is not None  # as at the end of a run: no verdict is left out
+    assert statement.verdicts
     told = consent(member, "prove", "p3", "--run", run, "--out", "proof.json")
     assert re.search(r"Decision +included", told)
     verify = ("client", "consent", "verify", "proof.json", f"Ankara/attestations/{run}.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -76,6 +77,8 @@ def test_what_a_study_does_not_say_is_inconclusive_and_stops_nothing(
     assert "no legal advice" in shown.out
     assert "--profile): BANK-PSEUDONYMS, BANK-RULES" in shown.out
     assert max(map(len, shown.out.splitlines())) <= 100
+    assert not re.search(r"\([a-z`]+-[a-z]*\n", shown.out)  # kinds are not cut
+    assert re.search(r"^ +Law 6698 art. 6\(3\) ", shown.out, re.MULTILINE)
 
 
 def test_a_blocking_failure_comes_first_and_is_the_exit_code(kesit: Kesit, shop: Path) -> None:
@@ -111,7 +114,11 @@ def test_the_table_speaks_turkish(kesit: Kesit, shop: Path) -> None:
 def test_json_is_all_of_stdout_and_names_the_pack(kesit: Kesit, shop: Path) -> None:
     shown = kesit("study", "rules", "study.toml", "--pack", "gdpr", "--json", "--profile", "bank")
     told = json.loads(shown.out)
-    assert told["pack"] == {"id": "gdpr", "version": "1.0", "hash": load_pack("gdpr").hash}
+    assert told["pack"] == {
+        "id": "gdpr",
+        "version": load_pack("gdpr").version,
+        "hash": load_pack("gdpr").hash,
+    }
     assert told["language"] == "en"
     assert not told["blocked"]
     assert len(told["reports"][0]["findings"]) == len(load_pack("gdpr").rules)
@@ -137,6 +144,31 @@ def test_records_are_looked_at(kesit: Kesit, shop: Path) -> None:
     missing = kesit("study", "rules", "study.toml", "--attestations", "none.toml")
     assert missing.code == exits.SETTINGS
     assert "cannot be read" in missing.said
+    assert "Check the path" in missing.said
+    (shop / "records.toml").write_text("[[attestations]]\ndate = 02.03.2026\n")
+    assert "a day is written 2026-03-02" in kesit(*with_them).said
+
+
+def test_an_attestation_for_which_no_rule_asks_is_named(kesit: Kesit, shop: Path) -> None:
+    entry = f'''[[attestations]]
+kind = "impact-assesment"
+name = "Ayşe Yılmaz"
+role = "officer"
+date = 2026-03-02
+sha256 = "{"ab" * 32}"
+'''
+    (shop / "records.toml").write_text(entry, encoding="utf-8")
+    with_it = ("study", "rules", "study.toml", "--attestations", "records.toml")
+    assert "for which no rule asks: impact-assesment\n" in kesit(*with_it).out
+    edit(shop / "records.toml", "impact-assesment", "impact-assessment")
+    told = by_rule(kesit(*with_it, "--json"))["AI-REC-IMPACT"]["found"]
+    assert told.endswith("One for another study, or for none, does not count.")
+    study = load_study(shop / "study.toml").hash
+    edit(shop / "records.toml", "date = 2026-03-02", f'study = "{study}"\ndate = 2999-03-02')
+    told = by_rule(kesit(*with_it, "--json"))["AI-REC-IMPACT"]["found"]
+    assert told.endswith("One that is dated in the future does not count yet.")
+    edit(shop / "records.toml", "impact-assessment", "impact-assesment")
+    assert "istemediği beyanlar: impact-assesment\n" in kesit(*with_it, "--language", "tr").out
 
 
 def test_a_member_is_looked_at_with_its_policy_and_its_list(
@@ -180,6 +212,32 @@ def test_without_a_study_each_approved_copy_is_looked_at(
     assert by_rule(both)["KVKK-3-ANONYMOUS"]["verdict"] == "FAIL"
     table = kesit("client", "rules", "--home", "ankara")
     assert table.out.count("no legal advice") == 2
+
+
+def test_the_inventory_says_what_is_known_and_what_is_not(
+    kesit: Kesit, shop: Path, home: Path
+) -> None:
+    def rows(*options: str) -> list[dict[str, str]]:
+        made = kesit("client", "inventory", "i.csv", "--home", "ankara", *options)
+        assert made.code == exits.OK, made.err
+        return list(csv.DictReader((shop / "i.csv").read_text(encoding="utf-8").splitlines()))
+
+    assert rows() == []  # no study is approved
+    [before] = rows("--study", "study.toml", "--language", "en")
+    assert before["ground"] == "contract"
+    assert before["hash"] == load_study(shop / "study.toml").hash
+    for unknown in ("special categories", "recipients", "transfer abroad", "retention (days)"):
+        assert before[unknown] == "unknown"
+    (home / "attestations.toml").write_text(PLACES)
+    (home / "consent.toml").write_text('[defaults]\nverbis_activity_id = "V-7"\n')
+    edit(shop / "study.toml", "upper = 90\n", TAGGED)
+    [after] = rows("--study", "study.toml")
+    assert after["faaliyet no"] == "V-7"
+    assert after["işleme şartı"] == "sözleşmenin kurulması veya ifası (contract)"
+    assert (after["alıcılar"], after["yurt dışına aktarım"]) == ("yok", "yok")
+    edit(home / "attestations.toml", '"Ankara"\nregion = "TR"', '"Ankara"\nregion = "DE"')
+    [abroad] = rows("--study", "study.toml")
+    assert abroad["yurt dışına aktarım"] == "Ankara (DE, bilinmiyor)"
 
 
 def test_another_folder_is_refused(kesit: Kesit, shop: Path) -> None:

@@ -44,7 +44,7 @@ BASES = st.sampled_from(["explicit-consent", "legitimate-interest"])
 
 
 def through_the_store(
-    events: list[Event], now: int, basis: str
+    events: list[Event], now: int, basis: str, special: bool
 ) -> dict[str, tuple[Reason, int | None]]:
     """What the fast filter says, after the events arrived in two files."""
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,8 @@ def through_the_store(
             half = len(events) // 2
             for part in (events[:half], events[half:]):
                 store.append(connection, frames.frame_of(part), {"": "{}"})
-            table = standing.decide(standing.read(connection, PURPOSE, basis), now, basis)
+            read = standing.read(connection, PURPOSE, basis, special=special)
+            table = standing.decide(read, now, basis)
             names = {event.principal: event.principal for event in events}
             keys = pl.Series("key", store.pseudonyms(list(names)), dtype=pl.Binary)
             people = pl.DataFrame({"principal": list(names), "key": keys})
@@ -67,16 +68,18 @@ def through_the_store(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(EVENTS, max_size=14), MOMENTS, BASES, st.randoms(use_true_random=False))
+@given(
+    st.lists(EVENTS, max_size=14), MOMENTS, BASES, st.booleans(), st.randoms(use_true_random=False)
+)
 def test_the_fast_filter_is_the_definition(
-    events: list[Event], now: int, basis: str, chance: random.Random
+    events: list[Event], now: int, basis: str, special: bool, chance: random.Random
 ) -> None:
     shuffled = list(events)
     chance.shuffle(shuffled)
-    fast = through_the_store(shuffled, now, basis)
+    fast = through_the_store(shuffled, now, basis, special)
     for person in {event.principal for event in events}:
         own = [event for event in events if event.principal == person]
-        slow = state(own, now, purpose=PURPOSE, basis=basis)
+        slow = state(own, now, purpose=PURPOSE, basis=basis, special=special)
         if slow == ConsentState(Reason.UNKNOWN):
             assert person not in fast or fast[person][0] is Reason.UNKNOWN
         else:

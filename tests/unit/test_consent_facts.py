@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 
+from branchkit import Branches
 from consentkit import DAY, NOTICE, NOW, PURPOSE, load, row, withdrawal
-from kesit_client.consent.events import SECOND
+from kesit_client import approvals
+from kesit_client.consent.events import SECOND, to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import requests
+from kesit_client.errors import PolicyError
+from kesit_client.rights import incidents, requests
 from kesit_client.rights.facts import request_facts
-from kesit_client.rule_facts import SETTLED, settled
+from kesit_client.rule_facts import SETTLED, blocking, gather, settled
+from kesit_privacy.processing import Processing
 from kesit_privacy.rules import Facts, Verdict, evaluate, load_pack
 from kesit_privacy.study import Study
 from kit import mixed_study
@@ -50,7 +54,7 @@ def test_records_in_order_have_nothing_against_them(store: ConsentStore, tmp_pat
     assert (found["notice_first"], found["needless"]) == (1.0, 0)
     assert found["profiling_without"] == 1
     assert found["retention_set"] is True
-    assert found["iys_age_days"] == {}
+    assert found["iys_checked"] == {}
     assert [found[name] for name in ("iys_unapproved", "iys_late", "iys_proof_days")] == [None] * 3
 
 
@@ -117,7 +121,7 @@ def test_iys_checks_are_as_old_as_the_oldest_of_the_latest(
             checked("can", "2026-05-20", 3),
         ],
     )
-    assert facts_of(store)["iys_age_days"] == {"sms": 11}
+    assert facts_of(store)["iys_checked"] == {"sms": datetime.date(2026, 5, 20)}
 
 
 def test_open_requests_are_as_old_as_they_are(store: ConsentStore, tmp_path: Path) -> None:
@@ -145,8 +149,6 @@ def test_the_packs_find_what_is_wrong_with_records(store: ConsentStore, tmp_path
 
 
 def test_only_settings_are_attested(tmp_path: Path) -> None:
-    from branchkit import Branches
-
     place = Branches(tmp_path)
     home = place.homes[0]
     (pack, version), verdicts = settled(home, place.study)
@@ -155,3 +157,70 @@ def test_only_settings_are_attested(tmp_path: Path) -> None:
     assert verdicts
     assert {rules[one["rule"]] for one in verdicts} <= SETTLED
     assert all(set(one) == {"rule", "verdict"} for one in verdicts)
+
+
+def test_objections_of_other_systems_are_open_as_well(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("ayşe", automated_decision_objection="true"), row("can")])
+    assert request_facts(store, NOW).objections_open == 1
+
+
+def test_a_breach_of_the_register_blocks_and_is_attested(tmp_path: Path) -> None:
+    """The file says that there was none; the register knows better."""
+    place = Branches(tmp_path)
+    home, study = place.homes[0], place.study
+    (home / "attestations.toml").write_text("incidents = []\n")
+    now = datetime.datetime(2026, 6, 15, tzinfo=datetime.UTC)
+
+    def verdict() -> str:
+        _, verdicts = settled(home, study, now)
+        return next(one["verdict"] for one in verdicts if one["rule"] == "KVKK-12-BREACH")
+
+    assert verdict() == "PASS"
+    with closing(ConsentStore.open(home)) as store:
+        requests.open_request(store, "breach", note="laptop", now=to_us(now) - 4 * DAY)
+        assert verdict() == "FAIL"
+        assert "KVKK-12-BREACH" in [found.rule.id for found in blocking(home, study, ["kvkk"], now)]
+        incidents.told(store, 1, "board", to_us(now) - 3 * DAY)
+        assert verdict() == "PASS"
+        assert blocking(home, study, ["kvkk"], now) == ()
+
+
+def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
+    place = Branches(tmp_path)
+    home, study = place.homes[0], place.study
+    study = replace(study, processing=Processing(profiling=True))
+    policy = home / "policy.toml"
+    policy.write_text(f'consent = "required"\n{policy.read_text()}')
+    approvals.require_rules(home, study)  # nothing was imported yet: nothing is known
+    with closing(ConsentStore.open(home)) as store:
+        load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+    with pytest.raises(PolicyError, match="KVKK-PROFILE-CONSENT: .* profiling: 1"):
+        approvals.require_rules(home, study)
+    policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))
+    approvals.require_rules(home, study)
+
+
+def test_a_folder_s_counts_reach_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that a member keeps, in one set of facts."""
+    monkeypatch.setattr("kesit_client.rule_facts.own_request", lambda home: None)
+    place = Branches(tmp_path)
+    home, study = place.homes[0], place.study
+    (home / "attestations.toml").write_text("recipients = []\nrows_updated = 2026-06-05\n")
+    (home / "consent.toml").write_text('marketing_purposes = ["marketing"]\n')
+    policy = home / "policy.toml"
+    policy.write_text(f'consent = "required"\n{policy.read_text()}')
+    now = datetime.datetime(2026, 6, 15, tzinfo=datetime.UTC)
+    assert gather(home, study, now=now).consents is None  # before the first import
+    with closing(ConsentStore.open(home)) as store:
+        load(store, tmp_path, [row("ayşe"), row("can"), withdrawal("can")])
+    found = gather(home, study, now=now)
+    assert found.consents is not None
+    assert found.requests is not None
+    assert found.release is not None
+    assert (found.rows_age_days, found.rows_kept_days) == (10, None)
+    assert (found.consents.withdrawn, found.consents.iys_proof_days) == (1, 1095)
+    assert found.requests.marketing_objections_included == 0
+    assert found.requests.withdrawals_not_passed == 0
+    assert found.release.withdrawals_marked is True  # nobody was given data: it is written down
+    policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))
+    assert gather(home, study, now=now).consents is None

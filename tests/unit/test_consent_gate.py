@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from consentkit import NOW, PEOPLE, Place, row, withdrawal
 from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
-from kesit_client.consent.gate import Moment
+from kesit_client.consent.gate import Gate, Moment
+from kesit_client.consent.keeping import withdraw
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError, SourceError
 from kesit_client.node import Node
-from kesit_client.sources import FileSource
+from kesit_client.sources import FileSource, FrameSource
 from kesit_privacy.wire import RefusalCode
 from kit import ask, begin, instruct, mixed_study, opened, say_hello
 
@@ -163,3 +165,103 @@ def test_no_event_of_one_person_moves_another_row(place: Place) -> None:
         others = alone[[n for n in range(len(alone)) if n != 1]]
         kept = found if len(found) == len(others) else np.delete(found, 1, axis=0)
         assert (kept == others).all()
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+def test_a_withdrawal_counts_at_once_though_a_renewal_was_ahead_of_the_clock(place: Place) -> None:
+    place.load(
+        row(
+            "p0",
+            event_type="renewed",
+            event_time="2026-06-01T00:04:00+03:00",
+            record_id="r2",
+            event_id="c2",
+        )
+    )
+    rows = place.rows()
+    rows.prepare("run")
+    before = rows.codes("run")
+    with closing(ConsentStore.open(place.home)) as store:
+        withdraw(store, "p0", now=int(place.now * SECOND))
+    assert (rows.codes("run") == before[1:]).all()
+    place.load(withdrawal("p1", "2026-06-01T00:04:00+03:00"))  # another machine's clock is ahead
+    assert (rows.codes("run") == before[2:]).all()
+
+
+def test_a_clock_that_was_set_back_lets_nobody_in_again(place: Place) -> None:
+    place.load(withdrawal("p0", "2026-05-31T23:59:00+03:00"))
+    rows = place.rows()
+    place.now -= 240
+    rows.prepare("run")
+    assert len(rows.codes("run")) == PEOPLE - 5
+    place.now -= 86_400  # consents that ended would hold again
+    with pytest.raises(ConsentStoreError, match="clock"):
+        rows.codes("run")
+
+
+# --- ids of the source --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [2.5, 1e20, float("inf"), float("nan")])
+def test_one_odd_id_decides_about_no_other_row(place: Place, odd: float) -> None:
+    """Neither whether the others count nor whether the client answers."""
+    place.load(*(row(str(n)) for n in range(3)))
+    ids = pl.Series("id", [0.0, 1.0, odd, 2.0])
+    table = place.table.head(4).with_columns(ids)
+    rows = CachedRows(FrameSource(table, "id"), place.study, place.home / "odd", place.gate)
+    rows.prepare("run")
+    everyone = CachedRows(FrameSource(table, "id"), place.study, place.home / "all")
+    kept = [n for n in range(4) if ids[n] in (0.0, 1.0, 2.0)]
+    names = [value for value in ids if value == value]  # NaN is no id
+    wanted = everyone.codes("x")[[names.index(ids[n]) for n in kept]]
+    assert (rows.codes("run") == wanted).all()
+
+
+# --- within one run -----------------------------------------------------------------------------
+
+
+def test_who_left_a_run_is_not_in_it_again(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    before = rows.codes("run")
+    for hour, event in enumerate(
+        (
+            withdrawal("p0", "2026-06-01T00:30:00+03:00"),
+            row("p0", event_time="2026-06-01T01:30:00+03:00", record_id="r2", event_id="c2"),
+        ),
+        1,
+    ):
+        place.now = NOW // SECOND + hour * 3600
+        place.load(event)
+        assert (place.rows().codes("run") == before[1:]).all()
+    rows.prepare("next")
+    assert (rows.codes("next") == before).all()
+
+
+def test_a_run_that_began_with_consents_does_not_go_on_without(place: Place) -> None:
+    rows = place.rows()
+    rows.prepare("run")
+    assert len(rows.codes("run")) == PEOPLE - 4
+    with pytest.raises(SourceError, match="began with consents"):
+        replace(rows, gate=None).codes("run")
+
+
+# --- special categories -------------------------------------------------------------------------
+
+
+def test_a_study_of_special_categories_counts_who_consented_to_them(place: Place) -> None:
+    first, *others = place.study.features
+    health = replace(first, tags=("special-category",))
+    study = replace(place.study, features=(health, *others))
+    place.load(
+        row("p0", record_id="s0", event_id="s0", special_categories="true")
+        | {"special_category_ground": "6(3)(a)", "event_time": "2026-03-03T10:00:00+03:00"},
+        row("p1", record_id="s1", event_id="s1", special_categories="true")
+        | {"event_time": "2026-03-03T10:00:00+03:00"},
+    )
+    gate = Gate(place.home, study, lambda: place.now)
+    assert gate.counts() == {Reason.GIVEN: 1, Reason.SPECIAL_CATEGORY: PEOPLE - 5}
+    assert place.gate.counts() == {Reason.GIVEN: PEOPLE - 5, Reason.SPECIAL_CATEGORY: 1}
+    gate.close()

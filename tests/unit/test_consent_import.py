@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from consentkit import NOTICE, NOW, PURPOSE, load, row, settings, withdrawal, write
-from kesit_client.consent import standing
+from kesit_client.consent import keeping, standing
 from kesit_client.consent.events import read_time
+from kesit_client.consent.exporting import export_file
 from kesit_client.consent.importing import import_file
 from kesit_client.consent.models import EventRow
 from kesit_client.consent.settings import STORE
@@ -68,15 +69,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such day": ({"event_time": "2026-02-30T10:00:00Z"}, "UTC offset"),
     "notice late": ({"notice_shown_at": "2026-03-02T10:00:00+03:00"}, "not shown before"),
     "no person": ({"pii_principal_id": "  "}, "pii_principal_id is missing"),
-    "no action": ({"event_id": None}, "event_id is missing"),
-    "no notice hash": ({"notice_hash": None}, "notice_hash is missing"),
+    "no action": ({"event_id": None}, "missing: event_id (a"),
+    "no notice hash": ({"notice_hash": None}, "missing: notice_hash (a"),
     "hash": ({"notice_hash": "AB"}, "no SHA-256"),
-    "type": ({"event_type": "agreed"}, "unknown event_type"),
+    "type": ({"event_type": "agreed"}, "unknown event_type; one of given, refused"),
     "basis": ({"lawful_basis": "because"}, "unknown lawful_basis"),
     "duration": ({"validity_duration": "two years"}, "no ISO 8601 duration"),
     "flag": ({"minor": "maybe"}, "minor is neither"),
     "birthday": ({"birth_date": "1.2.1990"}, "birth_date is no date"),
-    "shared": ({"withdrawal_method": None}, "withdrawal_method is missing"),
+    "shared": ({"withdrawal_method": None}, "missing: withdrawal_method (neither"),
     "control": ({"entity_id": "a\x07b"}, "control characters"),
     "mojibake": ({"party_name": "ÅŸube"}, "wrong encoding"),
     "erased": ({"event_type": "erased"}, "use `rights`"),
@@ -84,23 +85,60 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+LINES = {".csv": 3, ".parquet": 2, ".jsonld": 2}
+"""The second record of a file: its line, or its place where there are no lines."""
+
+
+@pytest.mark.parametrize("suffix", LINES)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_row_is_named_and_stops_nothing_else(
-    store: ConsentStore, tmp_path: Path, case: str
+    store: ConsentStore, tmp_path: Path, case: str, suffix: str
 ) -> None:
     changes, reason = BAD[case]
-    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")])
+    found = load(store, tmp_path, [row("a"), row("x", **changes), row("b")], suffix=suffix)
     assert found.new == 2
     [(line, _, said)] = found.refused.rows()
-    assert line == 3
+    assert line == LINES[suffix]
     assert reason in said
     found.write_report(tmp_path / "report.csv")
     assert reason in (tmp_path / "report.csv").read_text()
-    assert found.reasons() == [(said, 1, 3)]
+    assert found.reasons() == [(said, 1, line)]
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        keeping.history(store, "x")
 
 
-def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> None:
-    options = {"settings": settings(purposes=("marketing",))}
+def test_everything_that_is_missing_is_said_at_once(store: ConsentStore, tmp_path: Path) -> None:
+    lacking = row("a", privacy_rights=None, purpose_type=" ")
+    bare = row("b", event_id=None, consent_text_hash=None)
+    found = load(store, tmp_path, [lacking, bare])
+    said = found.refused["reason"].to_list()
+    assert said[0].startswith("missing: purpose_type, privacy_rights (neither in the row nor")
+    assert said[1] == "missing: event_id, consent_text_hash (a consent needs each)"
+
+
+def test_hashes_are_read_in_any_case(store: ConsentStore, tmp_path: Path) -> None:
+    load(store, tmp_path, [row("a")])
+    again = load(store, tmp_path, [row("a", notice_hash=NOTICE.upper())])
+    assert (again.new, again.known) == (0, 1)
+    one_text = row("b", consent_text_hash=NOTICE.upper())
+    assert "are one text" in load(store, tmp_path, [one_text]).refused["reason"][0]
+
+
+def test_only_grants_take_shared_fields_from_the_settings(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    load(store, tmp_path, [row("a")])
+    keeping.withdraw(store, "a", now=NOW)
+    export_file(store, tmp_path / "all.csv")
+    options = {"purposes": (PURPOSE,), "now": NOW}
+    defaults = settings(defaults={"privacy_rights": "branch"})
+    again = import_file(store, tmp_path / "all.csv", settings=defaults, **options)
+    assert (again.new, again.known) == (0, 2)
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
+    options = {"settings": settings(purposes=("marketing",)), "suffix": suffix}
     both = [row("a"), row("a", purpose="marketing", record_id="r2")]
     found = load(store, tmp_path, both, **options)
     assert found.new == 0
@@ -110,10 +148,32 @@ def test_one_action_for_two_purposes(store: ConsentStore, tmp_path: Path) -> Non
     assert "two purposes" in found.refused["reason"][0]
 
 
-def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", LINES)
+def test_one_action_for_the_notice_and_the_consent(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    given = row("a", notice_shown_at=None)
+    at = "2026-03-02T09:00:00+03:00"
+    shown = given | {"record_id": "n", "event_type": "notice_shown", "event_time": at}
+    found = load(store, tmp_path, [given, shown, row("b")], suffix=suffix)
+    assert found.new == 1
+    assert len(found.refused) == 2
+    for said in found.refused["reason"]:
+        assert "for the notice and the consent (Principle Decision 2026/347)" in said
+    for first, second in ((row("c"), "c"), (shown | {"event_id": "click-d"}, "d")):
+        assert load(store, tmp_path, [first], suffix=suffix).new == 1
+        other = row("d") if second == "d" else shown | {"event_id": "click-c"}
+        refused = load(store, tmp_path, [other], suffix=suffix).refused["reason"]
+        assert "for the notice and the consent" in refused[0]
+    apart = [given | {"event_id": "own"}, shown | {"event_id": "page"}]
+    assert load(store, tmp_path, apart, suffix=suffix).new == 2
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_a_withdrawal_before_the_consent(store: ConsentStore, tmp_path: Path, suffix: str) -> None:
     early = withdrawal("a", "2026-01-01T00:00:00+03:00")
     for rows in ([row("a"), early], [early]):
-        found = load(store, tmp_path, rows)
+        found = load(store, tmp_path, rows, suffix=suffix)
         assert "before the consent" in found.refused["reason"][0]
     alone = load(store, tmp_path, [withdrawal("b")])
     assert alone.new == 1  # it may arrive before the consent that it takes back
@@ -128,6 +188,25 @@ def test_turkish_letters_in_another_encoding_are_named(store: ConsentStore, tmp_
     assert found.new == 1
     assert found.refused["line"].to_list() == [3]
     assert "Windows-1254 (Turkish), first in line 3" in found.refused["reason"][0]
+    linked = write(tmp_path / "consents.jsonld", [row("c", party_name="Kadıköy Şubesi")])
+    linked.write_bytes(linked.read_text(encoding="utf-8").encode("windows-1254"))
+    with pytest.raises(ConsentError, match="no JSON in UTF-8"):
+        import_file(store, linked, purposes=(PURPOSE,), now=NOW)
+    assert counted(store) == 1
+
+
+@pytest.mark.parametrize("suffix", LINES)
+def test_an_oversized_file_is_refused_before_it_is_read(
+    store: ConsentStore, tmp_path: Path, suffix: str
+) -> None:
+    with pytest.raises(ConsentError, match=r"MiB; at most 0\.001 are read") as error:
+        load(
+            *(store, tmp_path, [row(f"p{n}") for n in range(50)]),
+            settings=settings(max_file_mb=0.001),
+            suffix=suffix,
+        )
+    assert "max_file_mb" in error.value.remedy
+    assert counted(store) == 0
 
 
 def test_ragged_lines_and_line_breaks_keep_their_numbers(
@@ -172,7 +251,7 @@ def test_what_is_no_file_of_consents(store: ConsentStore, tmp_path: Path) -> Non
     for path, options, words in (
         (file, {"settings": small}, "at most 0.0001"),
         (tmp_path / "absent.csv", {}, "cannot be read"),
-        (write(tmp_path / "other.csv", [{"a": "b"}]), {}, "no column record_id"),
+        (write(tmp_path / "other.csv", [{"a": "b"}]), {}, "no column record_id.* Its columns: a"),
     ):
         with pytest.raises(ConsentError, match=words):
             import_file(store, path, purposes=(PURPOSE,), now=NOW, **options)
@@ -241,14 +320,15 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(ConsentStoreError) as error:
         ConsentStore.open(tmp_path)
     assert error.value.remedy
-    with pytest.raises(ConsentStoreError, match="URL cannot be used"):
-        ConsentStore.open(tmp_path, settings(url="nonsense"))
+    for url in ("nonsense", f"sqlite:///{tmp_path}/other.sqlite"):  # without this store's pragmas
+        with pytest.raises(ConsentStoreError, match="URL cannot be used"):
+            ConsentStore.open(tmp_path, settings(url=url))
 
 
 def test_an_erased_person_stays_erased(store: ConsentStore, tmp_path: Path) -> None:
     load(store, tmp_path, [row("a"), row("b")])
     assert store.erase("a", NOW) == 1
-    assert reasons(store) == [Reason.ERASED, Reason.GIVEN]
+    assert sorted(reasons(store)) == [Reason.GIVEN, Reason.ERASED]
     again = load(store, tmp_path, [row("a")])
     assert "erased" in again.refused["reason"][0]
     for path in tmp_path.glob(f"{STORE}*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from dataclasses import replace
@@ -14,6 +15,8 @@ from clikit import files
 from enrolkit import NOW, Federation, helps, identity
 from kesit_client import home as home_files
 from kesit_client import onboarding
+from kesit_client.consent.settings import CONSENT, ConsentSettings
+from kesit_client.consent.terms import DEFAULTS, NEEDED_TERMS, TERMS
 from kesit_client.errors import ClientError
 from kesit_client.home import read_members, read_source
 from kesit_client.onboarding import create_client, join, pending_request, renew_request, rotate
@@ -55,6 +58,7 @@ def test_a_new_folder_holds_all_of_a_client(tmp_path: Path) -> None:
         home_files.SOURCE,
         home_files.STUDIES,
         home_files.BOOKS,
+        CONSENT,
         f"{home_files.BOOKS}.witness",
     }
     assert read_request(home / home_files.REQUEST) == request
@@ -81,6 +85,15 @@ def test_the_templates_are_valid_and_allow_nothing(tmp_path: Path) -> None:
     for name in Policy.__dataclass_fields__:
         assert name in text, name
     assert isinstance(read_source(tmp_path / "a" / home_files.SOURCE), FileSource)
+    assert ConsentSettings.load(tmp_path / "a") == ConsentSettings()
+    template = (tmp_path / "a" / CONSENT).read_text(encoding="utf-8")
+    fields = re.findall(r"^# (\w+ = .+)$", template, re.MULTILINE)
+    settings = [line for line in fields if line.split()[0] not in TERMS]
+    shared = [line for line in fields if line.split()[0] in TERMS]
+    text = "\n".join([*settings, "[defaults]", *shared])
+    (tmp_path / "a" / CONSENT).write_text(text, encoding="utf-8")
+    found = ConsentSettings.load(tmp_path / "a").defaults
+    assert {*found, *DEFAULTS} == set(NEEDED_TERMS)
 
 
 def test_a_second_init_is_refused_and_changes_nothing(tmp_path: Path) -> None:

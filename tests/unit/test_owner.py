@@ -15,6 +15,7 @@ from clikit import STUDY
 from enrolkit import NOW, Federation, helps
 from kesit_client import approvals, journal, migrations, onboarding, preflight
 from kesit_client.backup import write_backup
+from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, PolicyError, SourceError, StoreError
 from kesit_client.home import (
     BOOKS,
@@ -229,6 +230,7 @@ def test_a_backup_restored_elsewhere_refuses_until_the_log_is_merged(
     restored.mkdir()
     with tarfile.open(file) as archive:
         assert {name.split("/")[0] for name in archive.getnames()} == {
+            CONSENT,
             IDENTITY,
             NODE_KEY,
             REQUEST,

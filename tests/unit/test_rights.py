@@ -14,7 +14,7 @@ from kesit_client.consent import keeping
 from kesit_client.consent.events import SECOND, read_time, show_time
 from kesit_client.consent.exporting import all_events
 from kesit_client.consent.store import ConsentStore
-from kesit_client.consent.terms import Reason
+from kesit_client.consent.terms import BASES, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights import access, clocks, disposal, exports
 from kesit_client.rights.requests import (
@@ -24,6 +24,7 @@ from kesit_client.rights.requests import (
     requests,
     suppressed,
 )
+from kesit_privacy import business_days
 
 
 @pytest.fixture
@@ -57,11 +58,25 @@ def test_deadlines(kind: str, opened: str, due: str) -> None:
     assert show_time(clocks.due(kind, at(opened))).startswith(due)
 
 
+@pytest.mark.parametrize(
+    ("answered", "until"),
+    [
+        (None, "2026-07-31 10:00:00"),  # no answer: 60 days from the request
+        ("2026-06-05T10:00:00+03:00", "2026-07-05 10:00:00"),  # 30 days from the answer
+        ("2026-07-20T10:00:00+03:00", "2026-07-31 10:00:00"),  # 60 from the request at most
+    ],
+)
+def test_a_complaint_to_the_board_has_two_clocks(answered: str | None, until: str) -> None:
+    told = None if answered is None else at(answered)
+    last = clocks.complaint_until(at("2026-06-01T10:00:00+03:00"), told)
+    assert show_time(last).startswith(until)
+
+
 def test_business_days_are_turkey_s() -> None:
     for day in ((2026, 1, 1), (2026, 4, 23), (2026, 5, 1), (2026, 7, 15), (2026, 10, 29)):
-        assert not clocks.is_business_day(datetime.date(*day))
-    assert not clocks.is_business_day(datetime.date(2026, 6, 6))
-    assert clocks.is_business_day(datetime.date(2026, 6, 8))
+        assert not business_days.is_business_day(datetime.date(*day))
+    assert not business_days.is_business_day(datetime.date(2026, 6, 6))
+    assert business_days.is_business_day(datetime.date(2026, 6, 8))
 
 
 # --- requests -----------------------------------------------------------------------------------
@@ -72,7 +87,12 @@ def test_an_objection_suppresses_until_a_person_has_looked(store: ConsentStore) 
     assert (made.principal, made.due_at) == ("ayşe", NOW + 30 * DAY)
     assert suppressed(store, ["ayşe", "b", "x"]) == {"ayşe"}
     assert keeping.states(store, "ayşe", [PURPOSE], NOW)[PURPOSE].eligible  # consent stands
-    close_request(store, made.id, "rejected", note="reviewed", now=NOW + DAY)
+    for nobody in ("", "  "):
+        with pytest.raises(ConsentError, match="a human being has looked at it"):
+            close_request(store, made.id, "rejected", note=nobody, now=NOW + DAY)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    closed = close_request(store, made.id, "rejected", note="Can: the code holds", now=NOW + DAY)
+    assert closed.note == "Can: the code holds"
     assert suppressed(store, ["ayşe"]) == frozenset()
     again = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW + 2 * DAY)
     assert suppressed(store, ["ayşe"]) == {"ayşe"}
@@ -86,7 +106,7 @@ def test_requests_are_listed_by_their_deadline(store: ConsentStore) -> None:
     assert urgent.due_at == NOW + 4 * DAY
     assert not urgent.late(NOW + 2 * DAY)
     assert urgent.late(NOW + 5 * DAY)
-    closed = close_request(store, urgent.id, now=NOW + 5 * DAY)
+    closed = close_request(store, urgent.id, "rejected", now=NOW + 5 * DAY)
     assert closed.late(NOW + 9 * DAY)
     assert [item.id for item in requests(store, only_open=True)] == [first.id]
 
@@ -150,6 +170,26 @@ def test_a_rectification_reaches_the_recipients_and_a_rejection_does_not(
         exports.record_export(store, " ", "x", ["b"])
 
 
+def test_ids_are_read_one_a_line(store: ConsentStore, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes("\ufeffb\r\n\r\n 007 \r\n".encode())  # as Windows' editor saves it
+    assert exports.read_ids(file) == ["b", "007"]
+    made = exports.record_export(store, "Printer", "addresses", exports.read_ids(file), NOW)
+    assert (made.persons, made.unknown) == (2, 1)
+    close_request(store, open_request(store, "erasure", "b", now=NOW).id, now=NOW)
+    assert [notice.recipient for notice in exports.notices(store)] == ["Printer"]
+    for data, problem in (
+        (b"id;name\n7;a\n", "line 1 is more than an id"),
+        (b"7\n8,9\n", "line 2 is more than an id"),
+        ("ayşe\n".encode("cp1254"), r"Windows-1254 \(Turkish\), first in line 1"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(ConsentError, match=problem):
+            exports.read_ids(file)
+    with pytest.raises(ConsentError, match="No such file"):
+        exports.read_ids(tmp_path / "none.txt")
+
+
 def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> None:
     exports.record_export(store, "Call centre", "segment codes", ["ayşe"], NOW)
     open_request(store, "access", "ayşe", now=NOW)
@@ -162,8 +202,39 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
     turkish, english = access.as_text(report), access.as_text(report, "en")
     for words in ("Hakkınızda", "geri alındı", "Call centre", "son tarih"):
         assert words in turkish
-    for words in ("What is kept about", "withdrawn", "Call centre", "due"):
+    assert report["requests"][0]["complaint_until"].startswith("2026-07-31")
+    assert requests(store)[0].complaint_until == NOW + 60 * DAY
+    assert open_request(store, "breach", now=NOW).complaint_until is None
+    for words in ("What is kept about", "withdrawn", "Call centre", "due", "complaint to the"):
         assert words in english
+    assert "1: bilgi talebi, açık (son tarih: 2026-07-01" in turkish
+    assert "verildi (işleme şartı: açık rıza; geçerlilik: 2028-03-02" in turkish
+    report["runs"] = [
+        {"run": run, "decision": decision, "withdrawn_at": None}
+        for run, decision in (
+            ("aa", "included"),
+            ("bb", "excluded: withdrawn at 2026-11-24 21:16:03 +0300"),
+            ("cc", "excluded: unknown"),
+        )
+    ]
+    words = {*Reason, *EventType} - {EventType.ERASED}
+    assert {item.word for item in words} - {"unknown"} <= set(access.TURKISH)
+    assert {*clocks.OF_PERSONS, *BASES, "done", "rejected", "open"} <= set(access.TURKISH)
+    lines = access.as_text(report).splitlines()
+    assert lines[lines.index("- aa: sayıldı") + 1 :][:2] == [
+        "- bb: dışarıda bırakıldı: geri alındı (2026-11-24 21:16:03 +0300)",
+        "- cc: dışarıda bırakıldı: kayıt yok",
+    ]
+
+
+def test_who_asks_or_was_exported_is_answered_without_records(store: ConsentStore) -> None:
+    with pytest.raises(ConsentError, match="No record speaks of"):
+        access.access_report(store, "nobody", NOW)
+    exports.record_export(store, "Printer", "addresses", ["nobody"], NOW)
+    open_request(store, "access", "asker", now=NOW)
+    told = access.as_text(access.access_report(store, "nobody", NOW), "en")
+    assert "Printer: addresses" in told
+    assert "Kayıtlar\n- yok" in access.as_text(access.access_report(store, "asker", NOW))
 
 
 # --- disposal -----------------------------------------------------------------------------------
@@ -209,3 +280,84 @@ def test_standing_names_what_ends_soon(store: ConsentStore, tmp_path: Path) -> N
     assert found.counts == {Reason.GIVEN: 4}
     with pytest.raises(ConsentError, match="gave nothing"):
         keeping.withdraw(store, "b", ["marketing"])
+
+
+# --- ways around --------------------------------------------------------------------------------
+
+
+def closing(person: str, at_: str) -> dict[str, object]:
+    return withdrawal(person, at_, event_type="objection_closed", record_id="crm-1")
+
+
+def test_no_record_of_another_system_ends_an_objection_that_is_open_here(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    ahead = closing("ayşe", "2026-06-01T00:04:00+03:00")  # before the objection, clock ahead
+    assert load(store, tmp_path, [ahead]).new == 1
+    made = open_request(store, "objection", "ayşe", purposes=[PURPOSE], now=NOW)
+    assert suppressed(store, ["ayşe"]) == {"ayşe"}
+    later = closing("ayşe", "2026-06-02T00:00:00+03:00")
+    found = load(store, tmp_path, [later], now=NOW + 2 * DAY)
+    assert "use `rights close`" in found.refused["reason"][0]
+    close_request(store, made.id, note="Can: looked at it", now=NOW + 3 * DAY)
+    assert suppressed(store, ["ayşe"]) == frozenset()
+
+
+def test_one_of_two_objections_that_is_closed_opens_neither(
+    store: ConsentStore, tmp_path: Path
+) -> None:
+    basis = row("d", lawful_basis="legitimate-interest")
+    load(store, tmp_path, [basis])
+    first = open_request(store, "objection", "d", purposes=["marketing"], now=NOW)
+    second = open_request(store, "objection", "d", purposes=[PURPOSE], now=NOW)
+
+    def counted(now: int) -> bool:
+        [found] = keeping.stand(store, [PURPOSE], "legitimate-interest", now)
+        return found.counts.get(Reason.GIVEN, 0) == 1
+
+    close_request(store, first.id, note="Can: looked at it", now=NOW + DAY)
+    assert not counted(NOW + 2 * DAY)
+    assert suppressed(store, ["d"]) == {"d"}
+    close_request(store, second.id, note="Can: looked at it", now=NOW + 3 * DAY)
+    assert counted(NOW + 4 * DAY)
+    assert suppressed(store, ["d"]) == frozenset()
+
+
+def test_a_clock_runs_from_when_a_request_came_in(store: ConsentStore) -> None:
+    made = open_request(store, "breach", received=NOW - 2 * DAY, now=NOW)
+    assert made.due_at == NOW + DAY
+    asked = open_request(store, "objection", "b", purposes=[PURPOSE], received=NOW - DAY, now=NOW)
+    assert asked.due_at == NOW + 29 * DAY
+    assert keeping.history(store, "b")[-1].time == NOW  # suppressed from the moment it is known
+    with pytest.raises(ConsentError, match="not come yet"):
+        open_request(store, "breach", received=NOW + SECOND, now=NOW)
+
+
+def test_who_consents_while_a_disposal_begins_stays(
+    store: ConsentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is disposed of is looked up when no other writer can come between."""
+    load(store, tmp_path, [withdrawal("b")])
+    later, inner = NOW + 1200 * DAY, store.writing
+    anew = row("b", event_time="2029-06-01T00:00:00+03:00", record_id="r9", event_id="anew")
+
+    def after_an_import() -> object:
+        monkeypatch.undo()
+        load(store, tmp_path, [anew], now=later)
+        return inner()
+
+    monkeypatch.setattr(store, "writing", after_an_import)
+    assert disposal.dispose(store, 3, later).persons == 0
+    assert len(keeping.history(store, "b")) == 3
+
+
+def test_who_only_asked_or_was_exported_is_forgotten_as_well(store: ConsentStore) -> None:
+    asked = open_request(store, "access", "x", now=NOW)
+    exports.record_export(store, "Printer", "addresses", ["y"], NOW)
+    later = NOW + 1100 * DAY
+    assert disposal.ended(store, 3, later) == ["y"]
+    close_request(store, asked.id, now=NOW + DAY)
+    assert disposal.ended(store, 3, later) == ["x", "y"]
+    assert disposal.ended(store, 3, NOW + 1000 * DAY) == []
+    disposal.dispose(store, 3, later)
+    assert disposal.ended(store, 3, later) == []

@@ -110,6 +110,13 @@ def test_a_broken_pack_is_one_clear_error(old: str, new: str, said: str) -> None
     assert said in caught.value.cause
 
 
+def test_a_calendar_that_nobody_keeps_is_refused() -> None:
+    checked = PACK.replace("count-is-zero", "iys-fresh")
+    broken = checked.replace('fact = "consents.needless"', 'days = 3, calendar = "XX"')
+    with pytest.raises(RulesError, match="no public holidays are known of 'XX'"):
+        read_pack(broken, "mine")
+
+
 def test_a_rule_that_stands_twice_is_refused() -> None:
     start = PACK.index("[[rules]]")
     with pytest.raises(RulesError, match="rule T-1 stands twice"):
@@ -214,6 +221,15 @@ def test_records_are_read_and_the_document_compared(tmp_path: Path) -> None:
     assert (empty.places, empty.recipients, empty.incidents) == (None, None, None)
 
 
+def test_the_age_of_the_rows_is_counted_from_the_records(tmp_path: Path) -> None:
+    text = "rows_updated = 2026-03-01\nrows_since = 2025-09-01\n"
+    found = load_records(records(tmp_path, text))
+    today = datetime.date(2026, 3, 11)
+    assert found.rows_days(today) == (10, 191)
+    assert found.rows_days(datetime.date(2026, 2, 1)) == (None, 153)
+    assert load_records(records(tmp_path, "")).rows_days(today) == (None, None)
+
+
 def test_another_document_than_the_attested_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match="is not the document that Ayşe Yılmaz attested"):
         load_records(records(tmp_path, RECORDS, b"another"))
@@ -264,3 +280,14 @@ def test_a_policy_is_taken_as_plain_values() -> None:
         features = ("x", "y")
 
     assert policy_facts(Owner()).features == ("x", "y")
+
+
+@pytest.mark.parametrize("entry", ['[[places]]\nname = "Berlin"', "[[incidents]]"])
+def test_an_entry_that_hides_another_of_its_name_is_refused(tmp_path: Path, entry: str) -> None:
+    """The second would be looked at, and not the first."""
+    added = {
+        "[[incidents]]": '\n[[incidents]]\nname = "lost laptop"\n'
+        "known_at = 2026-06-02T08:00:00+03:00\n"
+    }.get(entry, f"\n{entry}\n")
+    with pytest.raises(RulesError, match="stands twice"):
+        load_records(records(tmp_path, RECORDS + added))

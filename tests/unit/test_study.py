@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kesit_privacy import recipes
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import Categorical, Numeric
+from kesit_privacy.files import slug
 from kesit_privacy.processing import Processing
 from kesit_privacy.study import (
     PlanStep,
@@ -105,6 +106,11 @@ def error_of(tables: dict[str, Any]) -> StudyError:
     assert error.value.cause
     assert error.value.remedy
     return error.value
+
+
+def test_turkish_names_are_file_names() -> None:
+    assert slug("Ankara rıza: İŞÇİ Ğüöç ığdır") == "ankara-riza-isci-guoc-igdir"
+    assert slug("研究") == "study"
 
 
 def test_the_full_study_is_a_study() -> None:

@@ -87,3 +87,15 @@ def test_what_others_wrote_steers_no_terminal(bad: str, capsys: pytest.CaptureFi
     said = capsys.readouterr()
     assert bad not in said.out + said.err
     assert (said.out + said.err).count("x\ufffd") == 4
+
+
+def test_facts_wrap_beside_their_label_and_cut_no_word(capsys: pytest.CaptureFixture[str]) -> None:
+    path = "folder/" * 20 + "attestation.json"
+    show.print_facts(
+        show.console(), [("Acknowledged", path), ("Next", "word " * 30), ("Empty", "")]
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Acknowledged  {path}"
+    assert [line[:13] for line in lines[1:3]] == ["Next         ", " " * 13]
+    assert max(len(line) for line in lines[1:]) <= show.WIDTH
+    assert lines[-1] == "Empty"

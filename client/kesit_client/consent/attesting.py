@@ -21,10 +21,11 @@ from kesit_client.consent import standing
 from kesit_client.consent.events import show_time
 from kesit_client.consent.gate import Moment
 from kesit_client.consent.models import EventRow, LeafRow, Person, TreeRow
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ClientError, ConsentError
-from kesit_client.store import Store
+from kesit_client.store import RUN_DAYS, Store
 from kesit_privacy import merkle
 from kesit_privacy.attestation import EXCLUDED, INCLUDED, Attestation, Proof, commitment
 from kesit_privacy.files import replacing
@@ -50,7 +51,7 @@ def attest(
     """Sign what this client did in a run; the file's place.
 
     Args:
-        consent: the policy's mode.
+        consent: the policy's mode, for a run in which no sum was answered.
         rule_pack: id and version of the rules that were checked.
         verdicts: their results, as plain data. They leave the client: released values only.
         now: Unix seconds; None for the present.
@@ -60,15 +61,28 @@ def attest(
         ConsentError: the consents cannot be read.
     """
     with books.transaction() as read:
-        known, charges = read.run(run), read.charges(run)
+        known = read.run(run)
+        sums = tuple(
+            (charge.step, charge.attempt, charge.instruction.hex())
+            for charge in read.charges(run)
+            if charge.origin == "own" and read.answer(run, charge.step, charge.attempt) is not None
+        )
     if known is None or known.study != study.hash:
         raise ClientError(
             f"The run {run[:16]} of this study is not in the books.",
             remedy="`kesit client log` lists the runs.",
         )
-    moment = Moment.read(home, run) if consent == "required" else None
+    if known.ephemeral is not None:
+        raise ClientError(
+            f"The run {run[:16]} is not over: what its last sum will count is not known.",
+            remedy="It is attested when it ends; a run that no server ends is over after"
+            f" {RUN_DAYS} days.",
+        )
+    # What was done counts, not what the policy says by now.
+    moment = Moment.read(home, run)
+    if moment is not None or sums:
+        consent = "not-kept" if moment is None else "required"
     tree = None if moment is None else _tree(home, moment, study)
-    sums = tuple((c.step, c.attempt, c.instruction.hex()) for c in charges if c.origin == "own")
     statement = Attestation(
         study=study.hash,
         run=run,
@@ -151,7 +165,8 @@ def _tree(home: Path, moment: Moment, study: Study) -> tuple[int, str]:
                 if kept is not None:
                     return kept
                 depth = merkle.public_depth(study.declared_customers)
-                leaves = _leaves(connection, moment, moment.counted(home), depth)
+                decided = _decided(connection, moment, reads_special(study))
+                leaves = _leaves(connection, moment, decided, moment.counted(home), depth)
             seed = secrets.token_bytes(32)
             fill = merkle.filler(seed)
             nodes = dict(zip(leaves["position"], leaves["leaf"], strict=True))
@@ -173,10 +188,16 @@ def _kept(connection: Connection, run: str) -> tuple[int, str] | None:
     return None if found is None else (found.depth, found.root)
 
 
-def _leaves(connection: Connection, moment: Moment, counted: pl.Series, depth: int) -> pl.DataFrame:
+def _decided(connection: Connection, moment: Moment, special: bool) -> pl.DataFrame:
+    """How everybody stood at the moment (see `standing.decide`)."""
+    events = standing.read(connection, moment.purpose, moment.basis, special=special)
+    return standing.decide(events.filter(pl.col("id") <= moment.head), moment.at, moment.basis)
+
+
+def _leaves(
+    connection: Connection, moment: Moment, table: pl.DataFrame, counted: pl.Series, depth: int
+) -> pl.DataFrame:
     """Rows of `LeafRow` for everybody whom the store knows, at random places."""
-    events = standing.read(connection, moment.purpose, moment.basis)
-    table = standing.decide(events.filter(pl.col("id") <= moment.head), moment.at, moment.basis)
     names = fetch(
         connection,
         sa.select(Person.no, Person.principal).where(Person.principal.is_not(None)),
@@ -202,7 +223,9 @@ def _leaves(connection: Connection, moment: Moment, counted: pl.Series, depth: i
     kinds = [pl.Binary, pl.Int64, pl.Binary, pl.String, pl.String]
     leaves = pl.DataFrame(rows, schema=dict(zip(names_of, kinds, strict=True)), orient="row")
     places = pl.Series("position", merkle.scatter(len(leaves), depth), dtype=pl.Int64)
-    return leaves.with_columns(run=pl.lit(moment.run), position=places)
+    # By place, so that rows lie in the store in no order of persons: a leaf that an erasure took
+    # its person from must not be known by its neighbours.
+    return leaves.with_columns(run=pl.lit(moment.run), position=places).sort("position")
 
 
 def _decision(counted: bool, reason: Reason, since: int | None) -> str:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Final
 
 import polars as pl
 
-from kesit_client.consent.events import SECOND, birthday, polars_duration
+from kesit_client.consent.events import SECOND, birthday, polars_duration, to_us
 from kesit_client.consent.terms import ADULT_YEARS, FOREVER
 
-_TIME = r"^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d(?:\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)$"
+_TIME: Final = (
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2})(:[0-9]{2}(?:\.[0-9]{1,6})?)?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+)
+_EARLIEST: Final = to_us(datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC))
+_LATEST: Final = to_us(datetime.datetime(9999, 1, 1, tzinfo=datetime.UTC))
+"""Beyond these no calendar can show a moment; no record means them."""
 
 
 def text(column: pl.Series) -> pl.Series:
     """Text in one form (NFC, no space around it); null where nothing is left."""
     if column.dtype == pl.Binary or column.dtype.is_nested():
         return pl.Series(column.name, [None] * len(column), dtype=pl.String)
-    if column.dtype.is_float():  # an id that a data frame turned into a float: 7.0 is 7
-        whole = (column.is_finite() & (column == column.round())).fill_null(False)
-        if whole.all():
-            column = column.cast(pl.Int64)
-    plain = column.cast(pl.String).str.strip_chars().str.normalize("NFC")
+    written = written_numbers(column) if column.dtype.is_float() else column.cast(pl.String)
+    plain = written.str.strip_chars().str.normalize("NFC")
     return plain.set(plain == "", None)
+
+
+def written_numbers(column: pl.Series) -> pl.Series:
+    """Floats as text, each by itself: an id that a data frame turned into 7.0 is 7."""
+    whole = column.is_finite() & (column == column.round()) & (column.abs() < 1 << 53)
+    plain = column.cast(pl.Int64, strict=False).cast(pl.String)
+    return plain.zip_with(whole.fill_null(False), column.cast(pl.String)).alias(column.name)
 
 
 def times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -33,7 +43,7 @@ def times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
             return nothing, nothing
         moment = column.dt.cast_time_unit("us")
         offset = moment.dt.base_utc_offset() + moment.dt.dst_offset()
-        return moment.to_physical(), offset.dt.total_seconds()
+        return _shown(moment.to_physical(), offset.dt.total_seconds())
     parts = (
         text(column)
         .to_frame("t")
@@ -56,26 +66,37 @@ def times(column: pl.Series) -> tuple[pl.Series, pl.Series]:
         offset=seconds,
     )
     moment = found["naive"].to_physical() - found["offset"] * SECOND
-    return moment, found["offset"].set(moment.is_null(), None)
+    return _shown(moment, found["offset"])
+
+
+def _shown(moment: pl.Series, offset: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Both, null where no calendar shows the moment."""
+    strange = moment.is_null() | ~moment.is_between(_EARLIEST, _LATEST).fill_null(True)
+    return moment.set(strange, None), offset.set(strange, None)
 
 
 def ends(time: pl.Series, offset: pl.Series, duration: pl.Series) -> pl.Series:
-    """First moment (µs) at which a grant holds no longer; null where the duration is none.
+    """First moment (µs) at which a grant holds no longer; null where the duration is none, or ends
+    after the year 9998.
 
     Years and months are added on the calendar of the record's own offset, so that no change of
     clocks lengthens a consent.
     """
-    table = pl.DataFrame({"time": time, "offset": offset * SECOND, "duration": duration})
+    steps = {text: _step(text) for text in duration.drop_nulls().unique()}
+    step = duration.replace_strict(steps, default=None, return_dtype=pl.String)
+    table = pl.DataFrame({"time": time, "offset": offset * SECOND, "step": step})
     local = (pl.col("time") + pl.col("offset")).cast(pl.Datetime("us"))
-    end: Any = pl.when(pl.col("duration").is_null()).then(pl.lit(FOREVER))
-    for distinct in duration.drop_nulls().unique():
-        try:
-            step = polars_duration(distinct)
-        except ValueError:
-            continue
-        moment = local.dt.offset_by(step).to_physical() - pl.col("offset")
-        end = end.when(pl.col("duration") == distinct).then(moment)
-    return table.select(end.otherwise(None)).to_series().cast(pl.Int64)
+    moved = local.dt.offset_by(pl.col("step").fill_null("0d")).to_physical() - pl.col("offset")
+    moment = table.select(moved).to_series().cast(pl.Int64)
+    moment = moment.set(step.is_null() | (moment > _LATEST).fill_null(True), None)
+    return moment.set(duration.is_null(), FOREVER)
+
+
+def _step(duration: str) -> str | None:
+    try:
+        return polars_duration(duration)
+    except ValueError:
+        return None
 
 
 def flags(column: pl.Series) -> pl.Series:

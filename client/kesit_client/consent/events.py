@@ -16,6 +16,8 @@ from kesit_client.consent.terms import CONSENT, FOREVER, GRANTS, EventType
 
 ISTANBUL: Final = ZoneInfo("Europe/Istanbul")
 SECOND: Final = 1_000_000
+SKEW_SECONDS: Final = 300
+"""A record may be so much ahead of this machine's clock."""
 DURATION: Final = re.compile(
     r"P(?=.)(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
     r"(?:T(?=.)(?:(\d{1,5})H)?(?:(\d{1,6})M)?(?:(\d{1,7})S)?)?"

@@ -11,6 +11,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from kesit_client.consent import frames
+from kesit_client.consent.cells import guarded
 from kesit_client.consent.events import ISTANBUL, from_us, write_time
 from kesit_client.consent.jsonld import write_records
 from kesit_client.consent.models import EventRow, Person, Terms
@@ -59,7 +60,7 @@ def export_file(store: ConsentStore, path: Path, principal: str | None = None) -
             if suffix == ".parquet":
                 table.write_parquet(file)
             elif suffix == ".csv":
-                file.write(table.write_csv(None).encode())
+                file.write(guarded(table).write_csv(None).encode())
             else:
                 file.write(write_records(_linked(row) for row in table.to_dicts()))
     except OSError as error:

@@ -6,6 +6,7 @@ by event), so that a gate that failed would be seen.
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Final
 
@@ -14,14 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent import standing
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.events import ISTANBUL, from_us
 from kesit_client.consent.models import EventRow, Terms
+from kesit_client.consent.settings import ConsentSettings
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
+from kesit_client.rights import iys
 from kesit_privacy.rules import ConsentFacts
 from kesit_privacy.study import Study
-
-DAY: Final = 86_400 * SECOND
 
 _COLUMNS: Final = {
     "person": pl.Int64,
@@ -40,18 +42,25 @@ _COLUMNS: Final = {
 }
 
 
-def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
+def consent_facts(
+    store: ConsentStore, study: Study, now: int, settings: ConsentSettings | None = None
+) -> ConsentFacts:
     """The counts for a study at `now` (µs). What the store cannot tell stays unknown.
+
+    Args:
+        settings: of consent.toml, which say how long proof of approvals of messages is kept.
 
     Raises:
         ConsentStoreError: the store cannot be read.
     """
     with store.reading() as connection:
-        decided = standing.decide(
-            standing.read(connection, study.purpose, study.legal_basis), now, study.legal_basis
+        read = standing.read(
+            connection, study.purpose, study.legal_basis, special=reads_special(study)
         )
+        decided = standing.decide(read, now, study.legal_basis)
         events = _events(connection).filter(pl.col("time") <= now)
         kept = _retention(connection)
+        unapproved, late = iys.unapproved(connection, now), iys.late(connection, now)
     included = decided.filter(pl.col("reason") == Reason.GIVEN.value)["person"]
     grants = events.filter(pl.col("type").is_in([kind.value for kind in GRANTS]))
     own = grants.filter(pl.col("purpose") == study.purpose)
@@ -77,7 +86,10 @@ def consent_facts(store: ConsentStore, study: Study, now: int) -> ConsentFacts:
         notice_first=_notice_first(events, consents),
         profiling_without=_outside(included, profiled),
         retention_set=_all_kept(grants, kept),
-        iys_age_days=_iys_ages(events, now),
+        iys_checked=_iys_checked(events),
+        iys_unapproved=unapproved,
+        iys_late=late,
+        iys_proof_days=None if settings is None else settings.iys_proof_years * 365,
     )
 
 
@@ -142,9 +154,9 @@ def _all_kept(grants: pl.DataFrame, kept: frozenset[str]) -> bool | None:
     return bool(grants["terms"].is_in(sorted(kept)).all())
 
 
-def _iys_ages(events: pl.DataFrame, now: int) -> dict[str, int]:
-    """Days since the oldest of the persons' latest IYS checks, by channel."""
+def _iys_checked(events: pl.DataFrame) -> dict[str, datetime.date]:
+    """Day (in Istanbul) of the oldest of the persons' latest IYS checks, by channel."""
     checks = events.filter(pl.col("channel").is_not_null() & pl.col("checked_at").is_not_null())
     last = checks.group_by("channel", "person").agg(pl.col("checked_at").max())
     oldest = last.group_by("channel").agg(pl.col("checked_at").min()).sort("channel")
-    return {channel: (now - at) // DAY for channel, at in oldest.rows()}
+    return {channel: from_us(at).astimezone(ISTANBUL).date() for channel, at in oldest.rows()}

@@ -23,7 +23,8 @@ import polars as pl
 from sqlalchemy import Connection
 
 from kesit_client.consent import standing
-from kesit_client.consent.events import SECOND
+from kesit_client.consent.events import SECOND, SKEW_SECONDS, show_time
+from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError
@@ -186,19 +187,26 @@ class Gate:
     def _decided(self, connection: Connection, now: int) -> pl.DataFrame:
         """How everybody stands, from the events that are known here and those that are new."""
         purpose, basis = self.study.purpose, self.study.legal_basis
+        special = reads_special(self.study)
+        _require_clock(self._opened(), connection, now)
         removals = self._opened().removals(connection)
         if self._events is None or removals != self._removals:
-            self._events = standing.read(connection, purpose, basis)
+            self._events = standing.read(connection, purpose, basis, special=special)
             self._removals = removals
         else:
-            new = standing.read(connection, purpose, basis, after=self._head())
+            new = standing.read(connection, purpose, basis, special=special, after=self._head())
             if len(new):
                 self._events = pl.concat([self._events, new])
         return standing.decide(self._events, now, basis)
 
 
-def allowed(home: Path, purpose: str, basis: str, ids: list[str], now: float) -> Mask:
+def allowed(
+    home: Path, purpose: str, basis: str, ids: list[str], now: float, *, special: bool = False
+) -> Mask:
     """Whether each customer has a ground for `purpose` now (Unix seconds).
+
+    Args:
+        special: special categories of data are read: a ground must be given for them.
 
     Raises:
         ConsentError: the consents cannot be read; then nobody is.
@@ -206,13 +214,24 @@ def allowed(home: Path, purpose: str, basis: str, ids: list[str], now: float) ->
     with closing(ConsentStore.open(home, create=False)) as store:
         keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
         with store.reading() as connection:
+            _require_clock(store, connection, int(now * SECOND))
             known = store.numbers(connection, keys)
-            stand = standing.decide(
-                standing.read(connection, purpose, basis), int(now * SECOND), basis
-            )
+            read = standing.read(connection, purpose, basis, special=special)
+    stand = standing.decide(read, int(now * SECOND), basis)
     rows = pl.DataFrame({"key": keys}).join(known, on="key", how="left", maintain_order="left")
     eligible = stand.filter(pl.col("reason") == Reason.GIVEN.value)["person"]
     return _chosen(eligible, rows["no"].fill_null(0).to_numpy().astype(np.int64))
+
+
+def _require_clock(store: ConsentStore, connection: Connection, now: int) -> None:
+    """Refuse a clock that is behind the store: what has ended would hold again."""
+    last = store.last_recorded(connection)
+    if last is not None and now < last - SKEW_SECONDS * SECOND:
+        raise ConsentStoreError(
+            f"This machine's clock says {show_time(now)}; the consent store was last written at"
+            f" {show_time(last)}.",
+            remedy="Set the clock.",
+        )
 
 
 def _chosen(eligible: pl.Series, numbers: Numbers) -> Mask:

@@ -14,6 +14,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kesit_client.consent.cells import guarded
 from kesit_client.consent.columns import text
 from kesit_client.consent.events import now_us
 from kesit_client.consent.models import EventRow, Person
@@ -21,8 +22,10 @@ from kesit_client.consent.reading import RawTable, read_file
 from kesit_client.consent.records import Known, examine
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
-from kesit_client.consent.terms import DEFAULTS, GRANTS, EventType
+from kesit_client.consent.terms import CONSENT, DEFAULTS, GRANTS, EventType
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
+from kesit_client.rights.requests import objecting
 from kesit_privacy.files import replacing
 
 FEW: Final = 500
@@ -37,6 +40,8 @@ class Imported:
         rows: of the file. new: events that were added; known: good rows that were there already.
         refused: `line`, `record_id`, `reason`.
         ignored: columns that were not read.
+        unmatched: withdrawals and expiries of what nobody gave here; their ids may be written
+            otherwise than in the consents.
     """
 
     rows: int
@@ -44,6 +49,7 @@ class Imported:
     known: int
     refused: pl.DataFrame
     ignored: tuple[str, ...]
+    unmatched: int = 0
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """(reason, rows, first line), the most frequent first."""
@@ -59,7 +65,7 @@ class Imported:
         """
         try:
             with replacing(path, private=True) as file:
-                file.write(self.refused.write_csv(None).encode())
+                file.write(guarded(self.refused).write_csv(None).encode())
         except OSError as error:
             raise ConsentError(
                 f"{path}: the report cannot be written ({error.strerror}).",
@@ -94,13 +100,18 @@ def import_file(
             (*purposes, *settings.purposes),
             {**DEFAULTS, **settings.defaults},
             _actions(connection, raw),
+            _shown(connection, raw),
             _earliest_grants(connection, raw),
             _erased(store, connection, raw),
+            objecting(connection),
         )
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)
+        if (found.events["type"] == EventType.WITHDRAWN.value).any():
+            mark(connection, moment)
     good = len(raw.rows) - len(found.refused)
-    return Imported(len(raw.rows), new, max(0, good - new), found.refused, raw.ignored)
+    known_rows = max(0, good - new)
+    return Imported(len(raw.rows), new, known_rows, found.refused, raw.ignored, found.unmatched)
 
 
 def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
@@ -110,27 +121,33 @@ def _actions(connection: Connection, raw: RawTable) -> pl.DataFrame:
     query = sa.select(EventRow.event_id, EventRow.purpose).where(
         EventRow.type.in_(_GRANTS), EventRow.event_id.is_not(None)
     )
-    wanted = raw.rows["event_id"].cast(pl.String).drop_nulls().unique()
+    wanted = text(raw.rows["event_id"]).drop_nulls().unique()
     if len(wanted) <= FEW:
         query = query.where(EventRow.event_id.in_(wanted.to_list()))
     found = fetch(connection, query, {"event_id": pl.String, "known_purpose": pl.String})
     return found.unique(subset="event_id", keep="first", maintain_order=True)
 
 
+def _shown(connection: Connection, raw: RawTable) -> pl.DataFrame:
+    """Actions of the file by which the store has a notice shown already."""
+    if "event_id" not in raw.rows.columns:
+        return pl.DataFrame()
+    query = sa.select(EventRow.event_id).where(
+        EventRow.type == EventType.NOTICE_SHOWN.value, EventRow.event_id.is_not(None)
+    )
+    found = fetch(connection, query.distinct(), {"event_id": pl.String})
+    return found.with_columns(known_shown=pl.lit(True))
+
+
 def _earliest_grants(connection: Connection, raw: RawTable) -> pl.DataFrame:
-    """Earliest grants of each person and purpose, if the file holds withdrawals."""
-    if (
-        not raw.rows["event_type"]
-        .cast(pl.String)
-        .str.to_lowercase()
-        .str.contains("withdrawn")
-        .any()
-    ):
+    """Earliest consents of each person and purpose, if the file holds ends of them."""
+    kinds = text(raw.rows["event_type"]).str.to_lowercase()
+    if not kinds.str.contains("withdrawn|expired").any():
         return pl.DataFrame()
     query = (
         sa.select(Person.principal, EventRow.purpose, sa.func.min(EventRow.time))
         .join(Person, Person.no == EventRow.person)
-        .where(EventRow.type.in_(_GRANTS))
+        .where(EventRow.type.in_(_GRANTS), EventRow.basis == CONSENT)
         .group_by(Person.principal, EventRow.purpose)
     )
     schema = {"principal": pl.String, "purpose": pl.String, "known_grant": pl.Int64}

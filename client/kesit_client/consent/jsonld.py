@@ -83,7 +83,10 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
+    if isinstance(value, float) and value.is_integer():  # an id that a program wrote as 7.0
+        value = int(value)
+    # Half a pair of UTF-16 is no letter; it becomes the sign for lost ones.
+    text = str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return f"dpv:{text.removeprefix(DPV)}" if text.startswith(DPV) else _kvkk(text)
 
 

@@ -16,8 +16,11 @@ from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 
 SOON_DAYS: Final = 30
+IYS_STATUSES: Final = ("ONAY", "RET")
+"""What the message registry says: approved, refused."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,18 @@ class Standing:
 
 
 def person_id(text: str) -> str:
-    """An id as the store has it: NFC, no space around it."""
-    return unicodedata.normalize("NFC", text.strip())
+    """An id as the store has it: NFC, no space around it.
+
+    Raises:
+        ConsentError: it holds what cannot be seen, and would be another person's.
+    """
+    found = unicodedata.normalize("NFC", text.strip())
+    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in found):
+        raise ConsentError(
+            f"The id {ascii(found)[:80]} holds characters that cannot be seen.",
+            remedy="Type it anew, in UTF-8.",
+        )
+    return found
 
 
 def stand(
@@ -74,13 +87,13 @@ def stand(
     return found
 
 
-def history(store: ConsentStore, principal: str) -> list[Event]:
+def history(store: ConsentStore, principal: str, *, need: bool = True) -> list[Event]:
     """All events of one person, oldest first.
 
     Raises:
-        ConsentError: the person is unknown.
+        ConsentError: the person is unknown; without `need` there are no events.
     """
-    events = frames.events_of(_known(store, principal))
+    events = frames.events_of(_known(store, principal, need=need))
     return [event for event in events if event.type is not EventType.ERASED]
 
 
@@ -124,19 +137,66 @@ def withdraw(
         )
     # A grant may be ahead of this clock by the skew that imports allow; the withdrawal still wins.
     last = max(event.time for event in events if event.grants)
-    moment = max(now_us() if now is None else now, last)
-    add(store, [_withdrawal(principal, purpose, moment, channel) for purpose in wanted])
+    recorded = now_us() if now is None else now
+    moment = max(recorded, last)
+    add(store, [_withdrawal(principal, each, moment, channel) for each in wanted], recorded)
     return wanted
 
 
-def add(store: ConsentStore, events: Sequence[Event]) -> None:
-    """Record events that were not read from a file.
+def record_iys(
+    store: ConsentStore,
+    principal: str,
+    purpose: str,
+    *,
+    channel: str,
+    status: str,
+    checked_at: int | None = None,
+) -> Event:
+    """Record what the message registry (IYS) says of one person's channel; the latest counts.
+
+    Args:
+        checked_at: when it was looked up (µs); None for now.
+
+    Raises:
+        ConsentError: the person is unknown, or the status is none of `IYS_STATUSES`.
+        ConsentStoreError: the store refuses; nothing was recorded.
+    """
+    history(store, principal)
+    word = status.strip().upper()
+    if word not in IYS_STATUSES:
+        raise ConsentError(
+            f"IYS has no status {status!r}.", remedy=f"Give one of: {', '.join(IYS_STATUSES)}."
+        )
+    if not channel.strip():
+        raise ConsentError("The channel has no name.", remedy="Give one, such as sms.")
+    moment = now_us() if checked_at is None else checked_at
+    event = Event(
+        f"iys-{secrets.token_hex(8)}",
+        principal,
+        purpose,
+        EventType.IYS_STATUS,
+        moment,
+        local_offset(moment),
+        iys_channel=channel.strip().lower(),
+        iys_status=word,
+        iys_checked_at=moment,
+    )
+    add(store, [event])
+    return event
+
+
+def add(store: ConsentStore, events: Sequence[Event], now: int | None = None) -> None:
+    """Record events that were not read from a file, at `now` (µs; None for the present).
+
+    A withdrawal marks earlier exports.
 
     Raises:
         ConsentStoreError: the store refuses; nothing was recorded.
     """
     with store.writing() as connection:
-        store.append(connection, frames.frame_of(events), {"": "{}"})
+        store.append(connection, frames.frame_of(events), {"": "{}"}, now)
+        if any(event.type is EventType.WITHDRAWN for event in events):
+            mark(connection, now_us() if now is None else now)
 
 
 def local_offset(moment: int) -> int:
@@ -146,12 +206,12 @@ def local_offset(moment: int) -> int:
     return int(offset.total_seconds())
 
 
-def _known(store: ConsentStore, principal: str) -> pl.DataFrame:
+def _known(store: ConsentStore, principal: str, *, need: bool) -> pl.DataFrame:
     found = store.events(principal)
-    if found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
+    if need and found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
         raise ConsentError(
             f"No record speaks of {principal!r}.",
-            remedy="Check the id; its data may have been erased.",
+            remedy="Check the id, leading zeros included; its data may have been erased.",
         )
     return found.with_columns(principal=pl.lit(principal))
 

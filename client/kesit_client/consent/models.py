@@ -1,8 +1,9 @@
-"""Tables of the consent store: the same for SQLite and PostgreSQL."""
+"""Tables of the consent store: the same for SQLite and PostgreSQL.
+
+Whoever changes one adds a script to `migrations`.
+"""
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -15,9 +16,6 @@ from sqlalchemy import (
     Text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-
-SCHEMA: Final = 1
-"""Version of these tables; written into `meta` when they are made."""
 
 # SQLite numbers rows by itself only where the type is exactly INTEGER.
 Number = BigInteger().with_variant(Integer(), "sqlite")
@@ -90,7 +88,8 @@ class EventRow(Base):
     special_ground: Mapped[str | None] = mapped_column(Text)
     terms: Mapped[str] = mapped_column(String(32), ForeignKey("terms.hash"))
 
-    __table_args__ = (Index("event_by_action", "event_id"),)
+    # A number is never given twice: what an erasure removed must not look like what came after it.
+    __table_args__ = (Index("event_by_action", "event_id"), {"sqlite_autoincrement": True})
 
 
 class TreeRow(Base):

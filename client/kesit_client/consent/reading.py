@@ -14,12 +14,16 @@ from typing import Final
 
 import polars as pl
 
+from kesit_client.consent.cells import unguarded
 from kesit_client.consent.jsonld import read_records
 from kesit_client.consent.terms import EVENT_FIELDS, TERMS
 from kesit_client.errors import ConsentError
 
 LINE: Final = "line"
+BREAKS: Final = "line breaks"
+"""Column of how many line breaks a row's fields hold, in columns that are not read, too."""
 NEEDED: Final = ("record_id", "pii_principal_id", "purpose", "event_type", "event_time")
+SHOWN: Final = 120
 _TURKISH_1254: Final = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
 """Ğ İ Ş ğ ı ş in Windows-1254."""
 
@@ -29,7 +33,8 @@ class RawTable:
     """Rows of a file.
 
     Attributes:
-        rows: `line`, and the known columns that the file has: text, or what Parquet holds.
+        rows: `line`, `line breaks` and the known columns that the file has: text, or what Parquet
+            holds.
         encoding: why its bytes are not UTF-8, or "".
         ignored: columns that are not read.
     """
@@ -62,8 +67,11 @@ def read_file(path: Path, max_mb: float) -> RawTable:
             rows = pl.read_parquet(path, glob=False).with_row_index(LINE, offset=1)
         elif suffix in (".csv", ".tsv", ".txt"):
             data = path.read_bytes()
+            _require_text(data, path)
+            if data.count(b"\r") != data.count(b"\r\n"):  # lines that end as on old machines
+                data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             encoding = not_utf8(data)
-            rows = _csv(data, "\t" if suffix == ".tsv" else None)
+            rows = unguarded(_csv(data, "\t" if suffix == ".tsv" else None))
         elif suffix in (".jsonld", ".json"):
             rows = _table(read_records(path)).with_row_index(LINE, offset=1)
         else:
@@ -102,13 +110,14 @@ def _csv(data: bytes, separator: str | None) -> pl.DataFrame:
     return rows.with_columns(_lines(rows, data))
 
 
-def _lines(rows: pl.DataFrame, data: bytes) -> pl.Series:
-    """The line at which each row begins; quoted fields may hold line breaks."""
+def _lines(rows: pl.DataFrame, data: bytes) -> list[pl.Series]:
+    """The line at which each row begins, and its line breaks, which quoted fields may hold."""
     lines = pl.Series(LINE, range(2, len(rows) + 2), dtype=pl.UInt32)
     if data.count(b"\n") <= len(rows) + 1:
-        return lines
-    breaks = rows.select(pl.sum_horizontal(pl.all().str.count_matches("\n").fill_null(0)))
-    return (lines + breaks.to_series().cum_sum().shift(1, fill_value=0)).alias(LINE)
+        return [lines, pl.Series(BREAKS, [0], dtype=pl.UInt32).new_from_index(0, len(rows))]
+    found = rows.select(pl.sum_horizontal(pl.all().str.count_matches("\n").fill_null(0)))
+    breaks = found.to_series().cast(pl.UInt32).alias(BREAKS)
+    return [(lines + breaks.cum_sum().shift(1, fill_value=0)).alias(LINE), breaks]
 
 
 def _ragged(data: bytes, separator: str) -> pl.DataFrame:
@@ -121,10 +130,12 @@ def _ragged(data: bytes, separator: str) -> pl.DataFrame:
     for row in reader:
         if row:
             short = row if len(row) <= len(header) else []
-            found.append({LINE: str(start), **dict(zip(header, short, strict=False))})
+            breaks = sum(cell.count("\n") for cell in row)
+            own = {LINE: str(start), BREAKS: str(breaks)}
+            found.append(own | dict(zip(header, short, strict=False)))
         start = reader.line_num + 1
-    schema = {LINE: pl.String, **dict.fromkeys(header, pl.String)}
-    return pl.DataFrame(found, schema=schema).with_columns(pl.col(LINE).cast(pl.UInt32))
+    schema = dict.fromkeys([LINE, BREAKS, *header], pl.String)
+    return pl.DataFrame(found, schema=schema).with_columns(pl.col(LINE, BREAKS).cast(pl.UInt32))
 
 
 def _table(records: list[dict[str, str | None]]) -> pl.DataFrame:
@@ -133,13 +144,35 @@ def _table(records: list[dict[str, str | None]]) -> pl.DataFrame:
     return pl.DataFrame(records, schema=schema)
 
 
+def shortened(text: str) -> str:
+    """The beginning of a file's own words, in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+
+
 def _known(rows: pl.DataFrame, encoding: str, path: Path) -> RawTable:
     known = [name for name in (*EVENT_FIELDS, *TERMS) if name in rows.columns]
     lacking = [name for name in NEEDED if name not in known]
     if lacking:
+        found = ", ".join(name for name in rows.columns if name != LINE)
         raise ConsentError(
-            f"{path}: has no column {', '.join(lacking)}.",
-            remedy="Name the columns as docs/reference/consent.md does.",
+            f"{path}: has no column {', '.join(lacking)}. Its columns: {shortened(found)}.",
+            remedy="Its first line names the columns as docs/reference/consent.md does, in small"
+            " letters, with commas or semicolons between them.",
         )
-    ignored = tuple(sorted(set(rows.columns) - {*known, LINE}))
-    return RawTable(rows.select(LINE, *known), encoding, ignored)
+    twice = [name for name in known if f"{name}_duplicated_0" in rows.columns]  # polars' own name
+    if twice:
+        raise ConsentError(
+            f"{path}: has several columns {', '.join(twice)}.",
+            remedy="Give each column a name of its own.",
+        )
+    if BREAKS not in rows.columns:
+        rows = rows.with_columns(pl.lit(0, dtype=pl.UInt32).alias(BREAKS))
+    ignored = tuple(sorted(set(rows.columns) - {*known, LINE, BREAKS}))
+    return RawTable(rows.select(LINE, BREAKS, *known), encoding, ignored)
+
+
+def _require_text(data: bytes, path: Path) -> None:
+    """Refuse what Excel calls Unicode text: no column of it would be found."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in data.split(b"\n", 1)[0]:
+        raise ConsentError(f"{path}: is UTF-16, or no text.", remedy="Save it as CSV in UTF-8.")

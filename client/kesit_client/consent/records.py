@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from kesit_client.consent import columns, frames
-from kesit_client.consent.events import SECOND
-from kesit_client.consent.reading import LINE, NEEDED, RawTable
+from kesit_client.consent.events import SECOND, SKEW_SECONDS
+from kesit_client.consent.reading import BREAKS, LINE, NEEDED, RawTable
 from kesit_client.consent.terms import (
     BASES,
     CONSENT,
@@ -30,13 +30,17 @@ from kesit_client.consent.terms import (
 )
 from kesit_privacy import canonical
 
-SKEW_SECONDS: Final = 300
-"""A record may be so much ahead of this machine's clock."""
 LONGEST: Final = 4000
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
+_INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
+_ROUNDED: Final = r"^[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
 """ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
 _TIMES: Final = {"event_time": "time", "notice_shown_at": "notice_at", "iys_checked_at": "iys_at"}
+_TIME_LIKE: Final = "2026-03-02T10:00:00+03:00"
+_OF_CONSENTS: Final = ("event_id", "notice_hash", "consent_text_hash")
+_IMPORTED: Final = [kind.word for kind in EventType if kind is not EventType.ERASED]
+_KINDS: Final[dict[str, Any]] = {"known_purpose": pl.String, "known_shown": pl.Boolean}
 _FLAGS: Final = (
     "profiling_consent",
     "automated_decision_objection",
@@ -52,36 +56,52 @@ class Known:
     Attributes:
         now: µs. purposes: for which records may be kept. defaults: values of shared fields.
         actions: `event_id`, `known_purpose` of grants in the store.
-        grants: `principal`, `purpose`, `known_grant` (µs of the earliest) in the store.
+        shown: `event_id`, `known_shown` (true) of notices in the store.
+        grants: `principal`, `purpose`, `known_grant` (µs of the earliest consent) in the store.
         erased: `principal`, `erased_at` (µs).
+        objecting: persons whose objection is a request that is open here.
     """
 
     now: int
     purposes: Iterable[str]
     defaults: Mapping[str, str] = field(default_factory=dict)
     actions: pl.DataFrame | None = None
+    shown: pl.DataFrame | None = None
     grants: pl.DataFrame | None = None
     erased: pl.DataFrame | None = None
+    objecting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Examined:
-    """`events` in the columns of `frames.SCHEMA`; `terms` by hash; `refused`: line, id, reason."""
+    """What the rows are.
+
+    Attributes:
+        events: in the columns of `frames.SCHEMA`. terms: by hash. refused: line, id, reason.
+        unmatched: withdrawals and expiries of what neither the file nor the store has given.
+    """
 
     events: pl.DataFrame
     terms: dict[str, str]
     refused: pl.DataFrame
+    unmatched: int
 
 
 def examine(raw: RawTable, known: Known) -> Examined:
     """Every row of a file as an event, or as a refusal with its reason."""
     rows = _with_store(_typed(raw.rows, known.defaults), known)
-    reasons = [pl.when(test).then(pl.lit(why)) for test, why in _tests(raw, known)]
+    reasons = [
+        pl.when(test).then(pl.lit(why) if isinstance(why, str) else why)
+        for test, why in _tests(raw, known)
+    ]
     rows = rows.with_columns(reason=pl.coalesce(*reasons, pl.lit(None, dtype=pl.String)))
     refused = rows.filter(pl.col("reason").is_not_null()).select(LINE, "record_id", "reason")
     good = rows.filter(pl.col("reason").is_null())
+    ends = pl.col("type").is_in([EventType.WITHDRAWN.value, EventType.EXPIRED.value])
+    ungiven = pl.all_horizontal(pl.col("first", "known_grant").is_null())
+    unmatched = good.filter(ends & ungiven).height
     good, terms = _with_terms(good)
-    return Examined(_events(good), terms, refused)
+    return Examined(_events(good), terms, refused, unmatched)
 
 
 def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
@@ -90,10 +110,12 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
     names = (*EVENT_FIELDS, *TERMS)
     given = {name: raw[name] if name in raw.columns else empty for name in names}
     plain = {name: columns.text(column) for name, column in given.items()}
-    plain |= {
-        name: plain[name].fill_null(value) for name, value in defaults.items() if name in plain
+    plain |= {name: plain[name].str.to_lowercase() for name in ("notice_hash", "consent_text_hash")}
+    table = {
+        LINE: raw[LINE],
+        BREAKS: raw[BREAKS],
+        **{name: column.alias(name) for name, column in plain.items()},
     }
-    table = {LINE: raw[LINE], **{name: column.alias(name) for name, column in plain.items()}}
     for name, short in _TIMES.items():
         moment, offset = columns.times(given[name])
         table |= {short: moment.alias(short), f"{short}_offset": offset.alias(f"{short}_offset")}
@@ -106,6 +128,10 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
         .str.to_lowercase()
         .replace_strict(words, default=None, return_dtype=pl.Int64)
     )
+    grants = table["type"].is_in([kind.value for kind in GRANTS]).fill_null(False)
+    for name in (name for name in defaults if name in plain):  # a grant's alone: others state none
+        filled = plain[name].fill_null(defaults[name])
+        table[name] = plain[name].zip_with(~grants, filled).alias(name)
     bases = {name: name for name in BASES} | {term: name for name, term in DPV_BASIS.items()}
     table["basis"] = (
         plain["lawful_basis"]
@@ -120,12 +146,23 @@ def _typed(raw: pl.DataFrame, defaults: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
-    """The rows beside what is known of their action, their earliest grant and their person."""
+    """The rows beside what is known of their action, their earliest grant and their person.
+
+    `shows`: a notice of the file was shown by the row's action; `acts`: a grant was given by it.
+    """
     grant = pl.col("type").is_in([kind.value for kind in GRANTS])
     given = rows.filter(grant)
     bundles = given.group_by("event_id").agg(purposes=pl.col("purpose").n_unique())
-    first = given.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
-    rows = rows.with_columns(grant=grant).join(
+    consents = given.filter(pl.col("basis") == CONSENT)
+    first = consents.group_by("pii_principal_id", "purpose").agg(first=pl.col("time").min())
+    notice = pl.col("type") == EventType.NOTICE_SHOWN.value
+    shown = rows.filter(notice)["event_id"].drop_nulls()
+    acts = given["event_id"].drop_nulls() if len(shown) else shown
+    rows = rows.with_columns(
+        grant=grant,
+        shows=pl.col("event_id").is_in(shown.implode()),
+        acts=pl.col("event_id").is_in(acts.implode()),
+    ).join(
         bundles.filter((pl.col("purposes") > 1) & pl.col("event_id").is_not_null()),
         on="event_id",
         how="left",
@@ -134,11 +171,12 @@ def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     rows = rows.join(first, on=["pii_principal_id", "purpose"], how="left", maintain_order="left")
     for part, keys, value in (
         (known.actions, {"event_id": "event_id"}, "known_purpose"),
+        (known.shown, {"event_id": "event_id"}, "known_shown"),
         (known.grants, {"pii_principal_id": "principal", "purpose": "purpose"}, "known_grant"),
         (known.erased, {"pii_principal_id": "principal"}, "erased_at"),
     ):
         if part is None or part.is_empty():
-            kind = pl.String if value == "known_purpose" else pl.Int64
+            kind = _KINDS.get(value, pl.Int64)
             rows = rows.with_columns(pl.lit(None, dtype=kind).alias(value))
         else:
             rows = rows.join(
@@ -151,16 +189,22 @@ def _with_store(rows: pl.DataFrame, known: Known) -> pl.DataFrame:
     return rows
 
 
-def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
+def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
     """(what is wrong, why it is) in the order in which they are said."""
     col = pl.col
     everything = pl.concat_str(
         [col(name).fill_null("") for name in (*EVENT_FIELDS, *TERMS)], separator="\n"
     )
     consent = col("grant") & (col("basis") == CONSENT)
+    person = col("pii_principal_id")
     broken = raw.encoding or "its text holds the sign for lost characters"
     stated = [(name, col(short).is_null()) for name, short in _TIMES.items()]
     return [
+        (
+            col(BREAKS) > 0,
+            "a quoted field goes on over several lines: a quote that is not closed takes the rows"
+            " after it along",
+        ),
         (
             everything.str.contains("\ufffd", literal=True),
             f"not UTF-8: {broken}; save the file as UTF-8",
@@ -177,14 +221,25 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             f"a field holds control characters, or more than {LONGEST} characters",
         ),
         *((col(name).is_null(), f"{name} is missing") for name in NEEDED),
-        (col("type").is_null(), "unknown event_type"),
+        (
+            person.str.contains(_INVISIBLE),
+            "pii_principal_id holds invisible characters: it would be another person's",
+        ),
+        (
+            person.str.contains(_ROUNDED),
+            "pii_principal_id is a number that a spreadsheet rounded (4.71E+12)",
+        ),
+        (col("type").is_null(), f"unknown event_type; one of {', '.join(_IMPORTED)}"),
         (
             ~col("purpose").is_in(list(known.purposes)),
             "unknown purpose: neither policy.toml nor consent.toml names it",
         ),
-        (col("basis").is_null(), "unknown lawful_basis"),
+        (col("basis").is_null(), f"unknown lawful_basis; one of {', '.join(BASES)}"),
         *(
-            (wrong & col(name).is_not_null(), f"{name} is no ISO 8601 time with a UTC offset")
+            (
+                wrong & col(name).is_not_null(),
+                f"{name} is no ISO 8601 time with a UTC offset since 1900; write {_TIME_LIKE}",
+            )
             for name, wrong in stated
         ),
         (
@@ -202,7 +257,10 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             col("birth_date").is_not_null() & col("adult_from").is_null(),
             "birth_date is no date (YYYY-MM-DD)",
         ),
-        (col("valid_until").is_null(), "validity_duration is no ISO 8601 duration (P2Y)"),
+        (
+            col("valid_until").is_null(),
+            "validity_duration is no ISO 8601 duration (P2Y), or ends after the year 9998",
+        ),
         *(
             (
                 col(name).is_not_null() & ~col(name).str.contains("^[0-9a-f]{64}$"),
@@ -210,16 +268,16 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             )
             for name in ("notice_hash", "consent_text_hash")
         ),
-        *(
-            (
-                col("grant") & col(name).is_null(),
-                f"{name} is missing (in the row and in consent.toml)",
-            )
-            for name in NEEDED_TERMS
+        (
+            col("grant") & pl.any_horizontal(col(name).is_null() for name in NEEDED_TERMS),
+            pl.format(
+                "missing: {} (neither in the row nor under [defaults] in consent.toml)",
+                _missing(NEEDED_TERMS),
+            ),
         ),
-        *(
-            (consent & col(name).is_null(), f"{name} is missing: a consent needs it")
-            for name in ("event_id", "notice_hash", "consent_text_hash")
+        (
+            consent & pl.any_horizontal(col(name).is_null() for name in _OF_CONSENTS),
+            pl.format("missing: {} (a consent needs each)", _missing(_OF_CONSENTS)),
         ),
         (
             col("notice_hash") == col("consent_text_hash"),
@@ -235,6 +293,12 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             "one action (event_id) for two purposes (Principle Decision 2025/1072)",
         ),
         (
+            pl.when(col("type") == EventType.NOTICE_SHOWN.value)
+            .then(col("acts") | col("known_purpose").is_not_null())
+            .otherwise(consent & (col("shows") | col("known_shown"))),
+            "one action (event_id) for the notice and the consent (Principle Decision 2026/347)",
+        ),
+        (
             (col("type") == EventType.WITHDRAWN.value)
             & (col("time") < pl.min_horizontal("first", "known_grant")),
             "the withdrawal is dated before the consent",
@@ -246,12 +310,23 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str]]:
             ),
             "iys_channel, iys_status or iys_checked_at is missing",
         ),
+        (
+            (col("type") == EventType.OBJECTION_CLOSED.value)
+            & person.is_in(sorted(known.objecting)),
+            "the objection is an open request: use `rights close`",
+        ),
         (col("type") == EventType.ERASED.value, "an erasure is not imported: use `rights`"),
         (
             col("erased_at").is_not_null() & (col("time") <= col("erased_at")),
             "this person's data were erased after that",
         ),
     ]
+
+
+def _missing(names: Iterable[str]) -> pl.Expr:
+    """Those of the fields that a row lacks."""
+    lacking = [pl.when(pl.col(name).is_null()).then(pl.lit(name)) for name in names]
+    return pl.concat_str(lacking, separator=", ", ignore_nulls=True)
 
 
 def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
@@ -261,7 +336,7 @@ def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
     varying = [name for name in TERMS if not rows[name].eq_missing(rows[name][0]).all()]
     distinct = rows.select(TERMS).unique(subset=varying) if varying else rows.select(TERMS).head(1)
     texts = [_json(row) for row in distinct.to_dicts()]
-    hashes = [canonical.digest(text.encode()).hex()[:32] for text in texts]
+    hashes = [_name(text) for text in texts]
     named = distinct.with_columns(terms=pl.Series(hashes))
     if not varying:
         rows = rows.with_columns(terms=pl.lit(hashes[0]))
@@ -274,6 +349,11 @@ def _with_terms(rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
             maintain_order="left",
         )
     return rows, dict(zip(hashes, texts, strict=True))
+
+
+def _name(text: str) -> str:
+    """Of shared fields; "" where there are none, as for events that no file brought."""
+    return "" if text == "{}" else canonical.digest(text.encode()).hex()[:32]
 
 
 def _json(fields: Mapping[str, str | None]) -> str:

@@ -30,6 +30,8 @@ class ConsentSettings:
         defaults: values of shared fields (`terms.TERMS`) that a file does not state.
         max_file_mb: larger files are refused.
         retention_years: how long a consent's proof is kept after it ended.
+        iys_proof_years: the same for approvals of messages. Sources say one year or three.
+        marketing_purposes: which purposes are direct marketing; None if nobody said.
     """
 
     url: str | None = None
@@ -37,6 +39,8 @@ class ConsentSettings:
     defaults: dict[str, str] = Field(default_factory=dict)
     max_file_mb: Annotated[float, Field(gt=0, le=1 << 20)] = 2048.0
     retention_years: Annotated[int, Field(ge=1, le=30)] = 3
+    iys_proof_years: Annotated[int, Field(ge=1, le=30)] = 3
+    marketing_purposes: tuple[str, ...] | None = None
 
     @field_validator("defaults")
     @classmethod

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from kesit_client import approvals
-from kesit_client.consent.attesting import RulePack, attest
+from kesit_client.consent.attesting import attest
 from kesit_client.errors import ClientError
 from kesit_client.home import BOOKS, IDENTITY, POLICY
 from kesit_client.journal import HELLO, read_log
 from kesit_client.policy import Policy
 from kesit_client.preflight import existing_books
+from kesit_client.rule_facts import settled
 from kesit_privacy.identity import Identity
 from kesit_privacy.keyfiles import Unlock, from_environment
 from kesit_privacy.study_file import load_study
@@ -27,8 +27,6 @@ def attest_home(
     run: str,
     *,
     unlock: Unlock = from_environment,
-    rule_pack: RulePack | None = None,
-    verdicts: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Sign what the client of a folder did in a run; the file's place.
 
@@ -48,13 +46,15 @@ def attest_home(
                 f"{len(found)} runs of approved studies begin with {run[:16]!r}.",
                 remedy="`kesit client log` lists the runs; the study's copy must be there, too.",
             )
+        study = load_study(studies[runs[found[0]]])
+        pack, verdicts = settled(home, study)
         return attest(
             home,
             found[0],
-            load_study(studies[runs[found[0]]]),
+            study,
             identity=identity,
             books=books,
             consent=policy.consent,
-            rule_pack=rule_pack,
+            rule_pack=pack,
             verdicts=verdicts,
         )

@@ -41,13 +41,19 @@ that stands against a grant by itself, or 0. `notice_hash`: only where it must b
 
 
 def read(
-    connection: Connection, purpose: str, basis: str = CONSENT, *, after: int = 0
+    connection: Connection,
+    purpose: str,
+    basis: str = CONSENT,
+    *,
+    special: bool = False,
+    after: int = 0,
 ) -> pl.DataFrame:
     """What `decide` needs of the events numbered above `after`, in `COLUMNS`."""
     row = EventRow
-    special = sa.and_(row.special, row.special_ground.is_(None))
+    ungrounded = row.special_ground.is_(None)
+    uncovered = sa.or_(sa.not_(row.special), ungrounded)
     bad = sa.case(
-        (special, Reason.SPECIAL_CATEGORY.value),
+        (uncovered if special else sa.and_(row.special, ungrounded), Reason.SPECIAL_CATEGORY.value),
         (row.notice_hash == row.consent_text_hash, Reason.NOTICE_IS_CONSENT.value),
         else_=0,
     )
@@ -93,9 +99,11 @@ def decide(events: pl.DataFrame, now: int, basis: str = CONSENT) -> pl.DataFrame
 
     Returns:
         `person`, `reason` (`Reason`), `since` (µs; null for minors and the unknown), `event` (the
-        deciding event's number, or null); one row a person of the store's events up to now.
+        deciding event's number, or null); one row a person of the store's events up to now, and of
+        all ends.
     """
-    past = events.filter(pl.col("time") <= now)
+    ends = pl.col("type").is_in([kind.value for kind in ENDS])  # they count once they are recorded
+    past = events.filter((pl.col("time") <= now) | ends)
     own = past.filter(pl.col("own") | (pl.col("type") == EventType.ERASED.value))
     grants = _latest_grants(own, past, now, basis)
     people = past.select("person").unique()
@@ -168,7 +176,7 @@ def _latest_grants(own: pl.DataFrame, past: pl.DataFrame, now: int, basis: str) 
         .then(Reason.NOTICE_IS_CONSENT.value)
         .when(~pl.col("informed"))
         .then(Reason.NO_NOTICE.value)
-        .when(pl.col("person").is_in(objecting))
+        .when(pl.col("person").is_in(objecting.implode()))
         .then(Reason.OBJECTED.value)
         .otherwise(Reason.GIVEN.value),
     )

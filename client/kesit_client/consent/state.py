@@ -5,9 +5,12 @@ the two together. Only the set of events and the moment count, never the order o
 
 - The latest refusal, withdrawal, expiry or erasure ends every ground that was recorded at that
   moment or before it. What is given later counts anew.
+- An end counts as soon as it is recorded, even if it is dated after `now`: neither a clock that is
+  behind nor one that was set back lets anybody in who left.
 - Of the grounds of the wanted kind the latest one counts, and it must hold by itself: not past its
-  validity, not bundled, its text not the notice's, no special category without a recorded ground,
-  and a notice shown before it (before the sum, for grounds other than consent).
+  validity, not bundled, its text not the notice's, no special category without a recorded ground
+  (and where the study reads one, given for it), and a notice shown before it (before the sum, for
+  grounds other than consent).
 - A minor is never counted. An open objection to automated decisions excludes where the ground is
   not consent.
 
@@ -29,6 +32,8 @@ from kesit_client.consent.terms import (
     EventType,
     Reason,
 )
+from kesit_privacy.model_file import ScoringModel
+from kesit_privacy.study import Study
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,23 @@ class ConsentState:
         return self.reason is Reason.GIVEN
 
 
-def state(events: Iterable[Event], now: int, *, purpose: str, basis: str = CONSENT) -> ConsentState:
+def state(
+    events: Iterable[Event],
+    now: int,
+    *,
+    purpose: str,
+    basis: str = CONSENT,
+    special: bool = False,
+) -> ConsentState:
     """The state at `now` (µs) of the one person whose events these are.
 
     Args:
         events: all of the person's events, of every purpose, in any order.
         basis: the ground that a study needs.
+        special: whether it reads special categories (`reads_special`): then only what was given
+            for them, with a recorded ground, counts.
     """
-    past = [event for event in events if event.time <= now]
+    past = [event for event in events if event.time <= now or event.type in ENDS]
     if _is_minor(past, now):
         return ConsentState(Reason.MINOR)
     own = [event for event in past if event.purpose == purpose or event.type is EventType.ERASED]
@@ -64,7 +78,12 @@ def state(events: Iterable[Event], now: int, *, purpose: str, basis: str = CONSE
     if last is None:
         return ConsentState(Reason.UNKNOWN)
     latest = [event for event in grants if event.time == last]
-    return ConsentState(_standing(latest, own, past, now), last)
+    return ConsentState(_standing(latest, own, past, now, special), last)
+
+
+def reads_special(source: Study | ScoringModel) -> bool:
+    """Whether a feature of the study or model is a special category (art. 6)."""
+    return any("special-category" in feature.tags for feature in source.features)
 
 
 def _is_minor(events: Collection[Event], now: int) -> bool:
@@ -75,12 +94,16 @@ def _is_minor(events: Collection[Event], now: int) -> bool:
 
 
 def _standing(
-    latest: Collection[Event], own: Collection[Event], past: Collection[Event], now: int
+    latest: Collection[Event],
+    own: Collection[Event],
+    past: Collection[Event],
+    now: int,
+    special: bool,
 ) -> Reason:
     """What stands against the latest grants, all given at one moment; the first that applies."""
     if any(grant.valid_until <= now for grant in latest):
         return Reason.EXPIRED
-    if any(grant.special and grant.special_ground is None for grant in latest):
+    if any((special or grant.special) and not _covers_special(grant) for grant in latest):
         return Reason.SPECIAL_CATEGORY
     if any(_same_text(grant) for grant in latest):
         return Reason.NOTICE_IS_CONSENT
@@ -91,6 +114,10 @@ def _standing(
     if any(grant.basis != CONSENT for grant in latest) and _objects(own):
         return Reason.OBJECTED
     return Reason.GIVEN
+
+
+def _covers_special(grant: Event) -> bool:
+    return grant.special and grant.special_ground is not None
 
 
 def _same_text(grant: Event) -> bool:

@@ -19,13 +19,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
-import kesit_client.rights.models  # noqa: F401  (its tables are made with the others)
-from kesit_client.consent import frames
+from kesit_client.consent import frames, migrations
 from kesit_client.consent.events import Event, now_us
-from kesit_client.consent.models import SCHEMA, Base, EventRow, LeafRow, Meta, Person, Terms
+from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentStoreError
+from kesit_client.rights.models import ExportPersonRow, IncidentPersonRow, MarkRow, RequestRow
 
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
@@ -41,9 +41,10 @@ _WRITERS: Final = 0x6B657369
 class ConsentStore:
     """Open with `ConsentStore.open(home)`."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, busy: float = BUSY_SECONDS) -> None:
         self.engine = engine
         self.name = name
+        self.busy = busy
         self.id = ""
         self._key = b""
 
@@ -75,7 +76,7 @@ class ConsentStore:
                 remedy="`kesit client consent import FILE` makes it.",
             )
         store = cls(
-            _engine(settings.url, path, busy), "the database" if settings.url else str(path)
+            _engine(settings.url, path, busy), "the database" if settings.url else str(path), busy
         )
         try:
             store._prepare(path if settings.url is None else None)
@@ -95,7 +96,14 @@ class ConsentStore:
         Raises:
             ConsentStoreError: the database refuses.
         """
-        with self._errors("read"), self.engine.connect() as connection, connection.begin():
+        # PostgreSQL would show each query a moment of its own; SQLite knows no other way than one.
+        postgres = self.engine.dialect.name == "postgresql"
+        options = {"isolation_level": "REPEATABLE READ"} if postgres else {}
+        with (
+            self._errors("read"),
+            self.engine.connect().execution_options(**options) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
@@ -111,6 +119,8 @@ class ConsentStore:
             connection.begin(),
         ):
             if connection.dialect.name == "postgresql":
+                wait = f"SET LOCAL lock_timeout = {max(1, round(self.busy * 1000))}"
+                connection.exec_driver_sql(wait)
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
             yield connection
 
@@ -170,7 +180,8 @@ class ConsentStore:
         """Remove all that is known of a person; how many events that were.
 
         What stays: a keyed hash of the id with the time of the erasure, so that old files bring
-        nothing back. The salts of the person's leaves go: old commitments belong to nobody.
+        nothing back. The salts of the person's leaves go: old commitments belong to nobody. So does
+        the person's number.
         """
         moment = now_us() if now is None else now
         with self.writing() as connection:
@@ -181,36 +192,72 @@ class ConsentStore:
     def erase_within(self, connection: Connection, principal: str, now: int) -> int:
         """`erase` within a transaction of `writing`; call `settle` after it."""
         key = self.pseudonyms([principal])[0]
-        removed = 0
+        removed, at = 0, now
         no = connection.scalar(sa.select(Person.no).where(Person.key == key))
         if no is not None:
+            # A record may be ahead of this clock; importing it again must not bring it back.
+            last = connection.scalar(
+                sa.select(sa.func.max(EventRow.time)).where(EventRow.person == no)
+            )
+            at = max(now, last or now)
             removed = connection.execute(sa.delete(EventRow).where(EventRow.person == no)).rowcount
             empty = {"person": None, "salt": None, "decision": None, "digest": None}
             connection.execute(sa.update(LeafRow).where(LeafRow.person == no).values(**empty))
+            self._number_anew(connection, no, key)
         # The random record id keeps the marker's digest from being a guessable hash of the id.
         name = f"erased-{secrets.token_hex(16)}"
-        marker = Event(name, principal, "", EventType.ERASED, now)
+        marker = Event(name, principal, "", EventType.ERASED, at)
         self.append(connection, frames.frame_of([marker]), {"": "{}"}, now)
         connection.execute(sa.update(Person).where(Person.key == key).values(principal=None))
         change = sa.update(Meta).where(Meta.key == "removals")
         connection.execute(change.values(value=secrets.token_hex(8)))
         return removed
 
+    def _number_anew(self, connection: Connection, no: int, key: bytes) -> None:
+        """Another number for an erased person: lists of who was counted must lead to nobody."""
+        top = connection.scalar(sa.select(sa.func.max(Person.no))) or 0
+        anew = top + 1
+        other = secrets.token_bytes(16)  # a key is one person's
+        connection.execute(sa.insert(Person).values(no=anew, key=other, principal=None))
+        requests = sa.update(RequestRow).where(RequestRow.person == no)
+        connection.execute(requests.values(person=anew, note=""))  # free text: names, telephones
+        for model in (ExportPersonRow, MarkRow, IncidentPersonRow):
+            change = sa.update(model).where(model.person == no)
+            connection.execute(change.values(person=anew))
+        connection.execute(sa.delete(Person).where(Person.no == no))
+        connection.execute(sa.update(Person).where(Person.no == anew).values(key=key))
+
     def removals(self, connection: Connection) -> str:
         """Changes with every erasure: a copy of events must then be read anew, all of it."""
         found = connection.scalar(sa.select(Meta.value).where(Meta.key == "removals"))
         return found or ""
 
-    def settle(self) -> None:
-        """After an erasure: leave nothing of it in SQLite's log of recent writes."""
-        if self.engine.dialect.name == "sqlite":
-            with self._errors("written"), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    def last_recorded(self, connection: Connection) -> int | None:
+        """When (µs) the newest event was recorded; None without any."""
+        query = sa.select(EventRow.recorded_at).order_by(EventRow.id.desc()).limit(1)
+        return connection.scalar(query)
 
-    def person(self, connection: Connection, principal: str) -> int:
-        """A person's number; a new one gets it here. Within a transaction of `writing`."""
-        people = pl.DataFrame({"principal": [principal]})
-        return int(self._numbered(connection, people)["person"][0])
+    def settle(self) -> None:
+        """After an erasure: leave nothing of it in SQLite's log of recent writes.
+
+        Raises:
+            ConsentStoreError: it was erased, but the log could not be emptied.
+        """
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self._errors("written"), self.engine.connect() as connection:
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy is None or busy[0]:
+            raise ConsentStoreError(
+                f"{self.name}: it was erased, but another program still reads what was there"
+                " before, and traces lie in the log of recent writes.",
+                remedy="End that program, then run `kesit client dispose --yes`.",
+            )
+
+    def people(self, connection: Connection, principals: Sequence[str]) -> list[int]:
+        """Numbers of persons; new ones get theirs here. Within a transaction of `writing`."""
+        names = pl.DataFrame({"principal": principals}, schema={"principal": pl.String})
+        return self._numbered(connection, names)["person"].to_list()
 
     def _numbered(self, connection: Connection, events: pl.DataFrame) -> pl.DataFrame:
         """The events with `person`, their person's number; new persons get one."""
@@ -276,27 +323,25 @@ class ConsentStore:
                 path.touch(mode=0o600)
             if not sa.inspect(self.engine).has_table(Meta.__tablename__):
                 with self.writing() as connection:
-                    Base.metadata.create_all(connection)
-                    facts = {
-                        "schema": str(SCHEMA),
-                        "id": secrets.token_hex(16),
-                        "pseudonyms": secrets.token_hex(32),
-                        "removals": secrets.token_hex(8),
-                    }
-                    rows = [{"key": key, "value": value} for key, value in facts.items()]
-                    connection.execute(self._insert(Meta), rows)
+                    self._make(connection)
             with self.reading() as connection:
-                meta = {
-                    row.key: row.value
-                    for row in connection.execute(sa.select(Meta.key, Meta.value))
-                }
-        if int(meta["schema"]) > SCHEMA:
-            raise ConsentStoreError(
-                f"{self.name}: the consent store has version {meta['schema']}; this Kesit knows"
-                f" {SCHEMA}.",
-                remedy="Update Kesit on this machine.",
-            )
+                meta = migrations.read_meta(connection)
+        if migrations.checked_version(meta, self.name) < migrations.SCHEMA:
+            with self.writing() as connection:
+                migrations.migrate(connection, self.name)
         self.id, self._key = meta["id"], bytes.fromhex(meta["pseudonyms"])
+
+    def _make(self, connection: Connection) -> None:
+        """All tables, and the store's facts about itself."""
+        Base.metadata.create_all(connection)
+        facts = {
+            "schema": str(migrations.SCHEMA),
+            "id": secrets.token_hex(16),
+            "pseudonyms": secrets.token_hex(32),
+            "removals": secrets.token_hex(8),
+        }
+        rows = [{"key": key, "value": value} for key, value in facts.items()]
+        connection.execute(self._insert(Meta), rows)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -326,6 +371,8 @@ def fetch(connection: Connection, query: Any, schema: dict[str, Any]) -> pl.Data
 
 def _engine(url: str | None, path: Path, busy: float) -> Engine:
     try:
+        if url is not None and sa.make_url(url).get_backend_name() != "postgresql":
+            raise sa.exc.ArgumentError  # without this file's pragmas an erasure would leave traces
         if url is not None:
             return sa.create_engine(url)
         engine = sa.create_engine(

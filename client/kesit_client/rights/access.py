@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
-
-import sqlalchemy as sa
 
 from kesit_client.consent import keeping
 from kesit_client.consent.events import now_us, show_time
 from kesit_client.consent.exporting import shared_fields
-from kesit_client.consent.models import LeafRow, Person, TreeRow
 from kesit_client.consent.store import ConsentStore
-from kesit_client.rights import exports, requests
+from kesit_client.rights import incidents, requests
+from kesit_client.rights.traces import EXPORT, RUN, traces
 
 WORDS: Final[dict[str, dict[str, str]]] = {
     "en": {
@@ -23,8 +22,14 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Studies in which your row was counted or left out",
         "requests": "Your requests",
         "exports": "Who received your data",
+        "incidents": "Breaches that concern your data",
         "none": "nothing",
+        "withdrawn": "you withdrew at",
+        "acknowledged": "the recipient confirmed it at",
         "due": "due",
+        "ground": "ground",
+        "until": "valid until",
+        "complaint": "complaint to the Board until",
     },
     "tr": {
         "title": "Hakkınızda tutulan kayıtlar:",
@@ -34,11 +39,35 @@ WORDS: Final[dict[str, dict[str, str]]] = {
         "runs": "Satırınızın sayıldığı veya dışarıda bırakıldığı çalışmalar",
         "requests": "Başvurularınız",
         "exports": "Verilerinizin aktarıldığı alıcılar",
+        "incidents": "Verilerinizi etkileyen ihlaller",
         "none": "yok",
+        "withdrawn": "rızanızı geri aldınız:",
+        "acknowledged": "alıcı teyit etti:",
         "due": "son tarih",
+        "ground": "işleme şartı",
+        "until": "geçerlilik",
+        "complaint": "Kurula şikâyet için son tarih",
     },
 }
 TURKISH: Final[dict[str, str]] = {
+    "included": "sayıldı",
+    "excluded": "dışarıda bırakıldı",
+    "access": "bilgi talebi",
+    "rectification": "düzeltme talebi",
+    "erasure": "silme talebi",
+    "objection": "otomatik karara itiraz",
+    "done": "yerine getirildi",
+    "rejected": "reddedildi",
+    "open": "açık",
+    "never": "süresiz",
+    "explicit-consent": "açık rıza",
+    "law": "kanunlarda öngörülme",
+    "protection-of-life": "hayatın korunması",
+    "contract": "sözleşme",
+    "legal-obligation": "hukuki yükümlülük",
+    "made-public": "alenileştirme",
+    "establishment-of-right": "bir hakkın tesisi",
+    "legitimate-interest": "meşru menfaat",
     "given": "verildi",
     "refused": "reddedildi",
     "withdrawn": "geri alındı",
@@ -52,6 +81,9 @@ TURKISH: Final[dict[str, str]] = {
     "erased": "silindi",
     "minor": "reşit değil",
     "special category": "özel nitelikli veri",
+    "not among the customers with whom the run began": (
+        "çalıştırma başladığında kapsamdaki müşteriler arasında değildi"
+    ),
     "no notice": "önceden aydınlatma yok",
     "notice is consent": "aydınlatma ile rıza aynı metin",
     "bundled": "tek işlemle birden çok amaç",
@@ -66,10 +98,13 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
         ConsentStoreError: the store cannot be read.
     """
     moment = now_us() if now is None else now
-    events = keeping.history(store, principal)
+    asked = requests.of_person(store, principal)
+    traced = traces(store, principal)
+    # Who asks, or whose data were given to somebody, is told so even if no record speaks of it.
+    events = keeping.history(store, principal, need=not (asked or traced))
     purposes = list(dict.fromkeys(event.purpose for event in events))
     shared = shared_fields(store)
-    states = keeping.states(store, principal, purposes, moment)
+    states = keeping.states(store, principal, purposes, moment) if events else {}
     return {
         "pii_principal_id": principal,
         "made_at": show_time(moment),
@@ -88,7 +123,16 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             for event in events
         ],
         "states": {purpose: found.reason.word for purpose, found in states.items()},
-        "runs": _runs(store, principal),
+        "runs": [
+            {
+                "run": item.name,
+                "decision": item.what,
+                "at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+            }
+            for item in traced
+            if item.kind == RUN
+        ],
         "requests": [
             {
                 "id": item.id,
@@ -96,16 +140,25 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
                 "opened_at": show_time(item.opened_at),
                 "due_at": show_time(item.due_at),
                 "outcome": item.outcome,
+                "complaint_until": _shown(item.complaint_until),
             }
-            for item in requests.of_person(store, principal)
+            for item in asked
         ],
         "exports": [
             {
+                "export": int(item.name),
                 "recipient": item.recipient,
                 "what": item.what,
-                "exported_at": show_time(item.exported_at),
+                "exported_at": show_time(item.at),
+                "withdrawn_at": _shown(item.withdrawn_at),
+                "acknowledged_at": _shown(item.acknowledged_at),
             }
-            for item in exports.list_exports(store, principal)
+            for item in traced
+            if item.kind == EXPORT
+        ],
+        "incidents": [
+            {"known_at": show_time(item.known_at), "what": item.note}
+            for item in incidents.of_person(store, principal)
         ],
     }
 
@@ -122,6 +175,13 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     def said(word: str) -> str:
         return TURKISH.get(word, word) if language == "tr" else word.replace("_", " ")
 
+    def since(trace: dict[str, Any]) -> str:
+        if trace["withdrawn_at"] is None:
+            return ""
+        known = trace.get("acknowledged_at")
+        told = "" if known is None else f", {words['acknowledged']} {known}"
+        return f" ({words['withdrawn']} {trace['withdrawn_at']}{told})"
+
     parts: list[tuple[str, list[str]]] = [
         (
             "states",
@@ -129,17 +189,38 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
         ),
         (
             "events",
-            [f"{e['time']}  {e['purpose']}: {said(e['event_type'])}" for e in report["events"]],
+            [
+                f"{e['time']}  {e['purpose']}: {said(e['event_type'])}"
+                + (
+                    f" ({words['ground']}: {said(e['lawful_basis'])}; {words['until']}:"
+                    f" {said(e['valid_until'])})"
+                    if e["lawful_basis"]
+                    else ""
+                )
+                for e in report["events"]
+            ],
         ),
-        ("runs", [f"{item['run']}: {item['decision']}" for item in report["runs"]]),
+        (
+            "runs",
+            [f"{r['run']}: {_decision(r['decision'], said)}{since(r)}" for r in report["runs"]],
+        ),
         (
             "requests",
-            [f"{r['id']}: {r['kind']} ({words['due']}: {r['due_at']})" for r in report["requests"]],
+            [
+                f"{r['id']}: {said(r['kind'])}, {said(r['outcome'] or 'open')}"
+                f" ({words['due']}: {r['due_at']};"
+                f" {words['complaint']}: {r['complaint_until']})"
+                for r in report["requests"]
+            ],
         ),
         (
             "exports",
-            [f"{e['exported_at']}  {e['recipient']}: {e['what']}" for e in report["exports"]],
+            [
+                f"{e['exported_at']}  {e['recipient']}: {e['what']}{since(e)}"
+                for e in report["exports"]
+            ],
         ),
+        ("incidents", [f"{i['known_at']}  {i['what']}" for i in report["incidents"]]),
     ]
     lines = [f"{words['title']} {report['pii_principal_id']}"]
     lines.append(f"{words['made']}: {report['made_at']}")
@@ -148,17 +229,14 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _runs(store: ConsentStore, principal: str) -> list[dict[str, str | None]]:
-    key = store.pseudonyms([principal])[0]
-    query = (
-        sa.select(LeafRow.run, LeafRow.decision, TreeRow.moment)
-        .join(Person, Person.no == LeafRow.person)
-        .join(TreeRow, TreeRow.run == LeafRow.run)
-        .where(Person.key == key)
-        .order_by(TreeRow.moment)
-    )
-    with store.reading() as connection:
-        return [
-            {"run": run, "decision": decision, "at": show_time(moment)}
-            for run, decision, moment in connection.execute(query)
-        ]
+def _decision(decision: str, said: Callable[[str], str]) -> str:
+    """ "included", or "excluded: " with a reason and, where it is known, " at " and a time."""
+    what, _, why = decision.partition(": ")
+    reason, at, moment = why.partition(" at ")
+    if not why:
+        return said(what)
+    return f"{said(what)}: {said(reason)}{f' ({moment})' if at else ''}"
+
+
+def _shown(moment: int | None) -> str | None:
+    return None if moment is None else show_time(moment)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from functools import lru_cache
 from typing import Final
 
-import holidays
-
 from kesit_client.consent.events import ISTANBUL, SECOND, from_us, to_us
+from kesit_privacy import business_days
 
 ACCESS: Final = "access"
 RECTIFICATION: Final = "rectification"
@@ -22,6 +20,8 @@ DAYS: Final = {ACCESS: 30, RECTIFICATION: 30, ERASURE: 30, OBJECTION: 30}
 HOURS: Final = {BREACH: 72}
 BUSINESS_DAYS: Final = {TRANSFER: 5, IYS_TRANSFER: 3}
 KINDS: Final = (*DAYS, *HOURS, *BUSINESS_DAYS)
+ANSWERED_DAYS: Final = 30
+COMPLAINT_DAYS: Final = 60
 OF_PERSONS: Final = frozenset(DAYS)
 """Kinds that one person asks for."""
 
@@ -36,27 +36,24 @@ def due(kind: str, opened: int) -> int:
         return opened + HOURS[kind] * 3600 * SECOND
     local = from_us(opened).astimezone(ISTANBUL)
     if kind in DAYS:
-        return to_us(local + datetime.timedelta(days=DAYS[kind]))
-    day = after_business_days(local.date(), BUSINESS_DAYS[kind])
-    end = datetime.datetime(day.year, day.month, day.day, tzinfo=ISTANBUL)
-    return to_us(end + datetime.timedelta(days=1)) - 1
+        return _days_after(opened, DAYS[kind])
+    return end_of(business_days.after(local.date(), BUSINESS_DAYS[kind]))
 
 
-def after_business_days(day: datetime.date, count: int) -> datetime.date:
-    """The `count`-th business day after `day`. Half holidays are business days."""
-    while count:
-        day += datetime.timedelta(days=1)
-        if is_business_day(day):
-            count -= 1
-    return day
+def complaint_until(opened: int, answered: int | None) -> int:
+    """Last moment (µs) for a complaint to the Board about a person's request (Law 6698 art. 14).
+
+    30 days from the answer, and in any case 60 days from the request.
+    """
+    last = _days_after(opened, COMPLAINT_DAYS)
+    return last if answered is None else min(last, _days_after(answered, ANSWERED_DAYS))
 
 
-def is_business_day(day: datetime.date) -> bool:
-    """Neither Saturday, Sunday nor a public holiday of Turkey."""
-    return day.weekday() < 5 and day not in _holidays(day.year)
+def _days_after(moment: int, days: int) -> int:
+    return to_us(from_us(moment).astimezone(ISTANBUL) + datetime.timedelta(days=days))
 
 
-@lru_cache(maxsize=64)
-def _holidays(year: int) -> frozenset[datetime.date]:
-    """Public holidays of a year, those of religion (partly estimated) included."""
-    return frozenset(holidays.country_holidays("TR", years=year))
+def end_of(day: datetime.date) -> int:
+    """The last moment (µs) of a day in Istanbul."""
+    start = datetime.datetime(day.year, day.month, day.day, tzinfo=ISTANBUL)
+    return to_us(start + datetime.timedelta(days=1)) - 1

@@ -20,9 +20,11 @@ from kesit_client.consent.models import EventRow, Person
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import ENDS, FOREVER, GRANTS, EventType
 from kesit_client.errors import ConsentError
-from kesit_client.rights.models import DisposalRow, RequestRow
+from kesit_client.rights.models import DisposalRow, ExportPersonRow, ExportRow, RequestRow
 
 RECORD_YEARS: Final = 3
+IYS_YEARS: Final = 3
+"""For how long proof of approvals of messages is kept, unless consent.toml says otherwise."""
 EVERY_MONTHS: Final = 6
 """The by-law's longest time between two periodic disposals."""
 
@@ -39,13 +41,20 @@ class Disposal:
     keep_until: int
 
 
-def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> list[str]:
+def ended(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> list[str]:
     """Persons of whom nothing may be kept any longer.
 
     A person's records go together, once every ground has ended (by its validity, a withdrawal, a
     refusal) and the longest retention period of all of them has passed since. The period is the
-    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`. Whoever has an
-    open request stays.
+    record's own (`retention_period`, an ISO 8601 duration) or `retention_years`; a record of a
+    channel of messages is proof for `iys_years` at least. Whoever has an open request stays. Of
+    whom no record speaks, the latest request or export counts.
 
     Raises:
         ConsentStoreError: the store cannot be read.
@@ -56,8 +65,9 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     }
     with store.reading() as connection:
         events = _events(connection)
+        silent = _without_records(connection, _later(moment, -retention_years))
     if events.is_empty():
-        return []
+        return silent
     grant = pl.col("type").is_in([kind.value for kind in GRANTS])
     end = pl.when(pl.col("type").is_in([kind.value for kind in ENDS])).then(pl.col("time"))
     stopped = end.max().over("person", "purpose")
@@ -71,24 +81,34 @@ def ended(store: ConsentStore, retention_years: int, now: int | None = None) -> 
     )
     own = pl.col("period").str.contains(r"^P[0-9]")
     period = pl.when(own).then("period").otherwise(pl.lit(f"P{retention_years}Y"))
-    events = events.with_columns(period=period, zero=pl.lit(0, dtype=pl.Int64))
+    proof = pl.when(pl.col("channel").is_not_null()).then(pl.lit(f"P{iys_years}Y"))
+    events = events.with_columns(period=period, proof=proof, zero=pl.lit(0, dtype=pl.Int64))
     over = events["over"].set(events["over"] >= FOREVER, None)
     kept = ends(over, events["zero"], events["period"]).fill_null(FOREVER)
-    last = events.with_columns(kept=kept).group_by("principal").agg(pl.col("kept").max())
-    return sorted(last.filter(pl.col("kept") <= moment)["principal"])
+    until = ends(over, events["zero"], events["proof"]).fill_null(FOREVER)
+    events = events.with_columns(kept=kept, proof=until.set(events["proof"].is_null(), None))
+    last = events.group_by("principal").agg(pl.max_horizontal("kept", "proof").max().alias("kept"))
+    return sorted([*last.filter(pl.col("kept") <= moment)["principal"], *silent])
 
 
-def dispose(store: ConsentStore, retention_years: int, now: int | None = None) -> Disposal:
+def dispose(
+    store: ConsentStore,
+    retention_years: int,
+    now: int | None = None,
+    *,
+    iys_years: int = IYS_YEARS,
+) -> Disposal:
     """Remove what `ended` names, and note it; also if it names nobody: that is a proof, too.
 
     Raises:
         ConsentStoreError: the store refuses; nothing was removed.
     """
     moment = now_us() if now is None else now
-    people = ended(store, retention_years, moment)
     cause = f"retention ended ({retention_years} years where a record states none)"
     keep_until = _later(moment)
     with store.writing() as connection:
+        # Who consents or asks for something meanwhile must wait for its turn, and stays.
+        people = ended(store, retention_years, moment, iys_years=iys_years)
         removed = sum(store.erase_within(connection, person, moment) for person in people)
         values = {
             "disposed_at": moment,
@@ -152,6 +172,7 @@ def _events(connection: Connection) -> pl.DataFrame:
             row.time,
             row.valid_until,
             row.terms,
+            row.iys_channel,
         )
         .join(Person, Person.no == row.person)
         .where(
@@ -168,13 +189,33 @@ def _events(connection: Connection) -> pl.DataFrame:
         "time": pl.Int64,
         "valid_until": pl.Int64,
         "terms": pl.String,
+        "channel": pl.String,
     }
     return fetch(connection, query, schema)
 
 
-def _later(moment: int) -> int:
+def _without_records(connection: Connection, before: int) -> list[str]:
+    """Persons who are known by closed requests and by exports alone, all of them before that."""
+    record = sa.select(EventRow.person).where(EventRow.type != EventType.ERASED.value)
+    asked = sa.select(RequestRow.person).where(
+        RequestRow.person.is_not(None),
+        sa.or_(RequestRow.closed_at.is_(None), RequestRow.closed_at > before),
+    )
+    given = (
+        sa.select(ExportPersonRow.person)
+        .join(ExportRow, ExportRow.id == ExportPersonRow.export)
+        .where(ExportRow.exported_at > before)
+    )
+    query = sa.select(Person.principal).where(
+        Person.principal.is_not(None),
+        *(Person.no.not_in(kept) for kept in (record, asked, given)),
+    )
+    return [str(principal) for principal in connection.scalars(query)]
+
+
+def _later(moment: int, years: int = RECORD_YEARS) -> int:
     local = from_us(moment).astimezone(ISTANBUL)
     try:
-        return to_us(local.replace(year=local.year + RECORD_YEARS))
+        return to_us(local.replace(year=local.year + years))
     except ValueError:  # 29 February
-        return to_us((local + datetime.timedelta(days=1)).replace(year=local.year + RECORD_YEARS))
+        return to_us((local + datetime.timedelta(days=1)).replace(year=local.year + years))

@@ -22,14 +22,51 @@ class RequestRow(Base):
     outcome: Mapped[str | None] = mapped_column(Text)
 
 
+class IncidentRow(Base):
+    """What a request of the kind `breach` is beyond its clock.
+
+    `board_at`, `persons_at`: when the Board and the persons were told. `looked_at`: when somebody
+    last found out whose data it concerns; without that an empty list means nothing.
+    """
+
+    __tablename__ = "incident"
+    request: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("rights_request.id"), primary_key=True, autoincrement=False
+    )
+    board_at: Mapped[int | None] = mapped_column(BigInteger)
+    persons_at: Mapped[int | None] = mapped_column(BigInteger)
+    looked_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class IncidentPersonRow(Base):
+    """A person whose data an incident concerns."""
+
+    __tablename__ = "incident_person"
+    request: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("incident.request"), primary_key=True, autoincrement=False
+    )
+    person: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("person.no"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    )
+
+
 class ExportRow(Base):
-    """Something that was given to a recipient, whole or about one person."""
+    """Something that was given to a recipient, whole or about one person.
+
+    `purpose`: what for, if it was noted. `iys_channel`: it is a list for messages on this channel.
+    """
 
     __tablename__ = "export"
     id: Mapped[int] = mapped_column(Number, primary_key=True)
     recipient: Mapped[str] = mapped_column(Text)
     what: Mapped[str] = mapped_column(Text)
     exported_at: Mapped[int] = mapped_column(BigInteger)
+    purpose: Mapped[str | None] = mapped_column(Text)
+    iys_channel: Mapped[str | None] = mapped_column(Text)
 
 
 class ExportPersonRow(Base):
@@ -40,6 +77,25 @@ class ExportPersonRow(Base):
     person: Mapped[int] = mapped_column(
         Number, ForeignKey("person.no"), primary_key=True, index=True
     )
+
+
+class MarkRow(Base):
+    """A person of an export who withdrew since, and when the recipient said that it knows."""
+
+    __tablename__ = "withdrawal_mark"
+    export: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("export.id"), primary_key=True, autoincrement=False
+    )
+    person: Mapped[int] = mapped_column(
+        BigInteger,
+        ForeignKey("person.no"),
+        primary_key=True,
+        autoincrement=False,
+        index=True,
+    )
+    withdrawn_at: Mapped[int] = mapped_column(BigInteger)
+    marked_at: Mapped[int] = mapped_column(BigInteger)
+    acknowledged_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class NoticeRow(Base):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,15 +18,27 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kesit_client.consent import frames
-from kesit_client.consent.events import Event, now_us
+from kesit_client.consent.events import Event, now_us, show_time
 from kesit_client.consent.keeping import local_offset
 from kesit_client.consent.models import EventRow, Person
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentError
+from kesit_client.home import POLICY
+from kesit_client.policy import Policy
 from kesit_client.rights import exports
-from kesit_client.rights.clocks import ERASURE, KINDS, OBJECTION, OF_PERSONS, RECTIFICATION, due
-from kesit_client.rights.models import RequestRow
+from kesit_client.rights.clocks import (
+    BREACH,
+    ERASURE,
+    KINDS,
+    OBJECTION,
+    OF_PERSONS,
+    RECTIFICATION,
+    complaint_until,
+    due,
+)
+from kesit_client.rights.models import IncidentPersonRow, IncidentRow, RequestRow
 
 DONE = "done"
 REJECTED = "rejected"
@@ -35,7 +48,8 @@ REJECTED = "rejected"
 class Request:
     """A request or an incident. Times are µs; `principal` is None for an incident, or once erased.
 
-    `outcome`: `DONE`, `REJECTED`, or None while it is open.
+    `outcome`: `DONE`, `REJECTED`, or None while it is open. `board_at`: of a breach, when the Board
+    was told.
     """
 
     id: int
@@ -46,10 +60,39 @@ class Request:
     due_at: int
     closed_at: int | None
     outcome: str | None
+    board_at: int | None = None
+
+    @property
+    def complaint_until(self) -> int | None:
+        """Until when a person may complain to the Board (µs); None for an incident."""
+        if self.kind not in OF_PERSONS:
+            return None
+        return complaint_until(self.opened_at, self.closed_at)
 
     def late(self, now: int) -> bool:
         """Whether its deadline passed unanswered, or it was answered after it."""
-        return (now if self.closed_at is None else self.closed_at) > self.due_at
+        answered = self.closed_at if self.board_at is None else self.board_at
+        return (now if answered is None else answered) > self.due_at
+
+
+def require_purposes(store: ConsentStore, home: Path, purposes: Iterable[str]) -> None:
+    """Refuse a purpose that neither settings nor records name: it would be a typing error.
+
+    Raises:
+        ConsentError: there is one.
+    """
+    known = {*Policy.load(home / POLICY).purposes, *ConsentSettings.load(home).purposes}
+    strange = sorted(set(purposes) - known)
+    if strange:
+        with store.reading() as connection:
+            known |= set(connection.scalars(sa.select(EventRow.purpose).distinct()))
+    strange = [purpose for purpose in strange if purpose not in known]
+    if strange:
+        names = ", ".join(sorted(known - {""})) or "none"
+        raise ConsentError(
+            f"There is no purpose {strange[0]!r} here.",
+            remedy=f"Give one of policy.toml, consent.toml or the records: {names}.",
+        )
 
 
 def open_request(
@@ -59,15 +102,18 @@ def open_request(
     *,
     note: str = "",
     purposes: Iterable[str] = (),
+    received: int | None = None,
     now: int | None = None,
 ) -> Request:
-    """Open a request of a person, or an incident; the clock runs from `now` (µs).
+    """Open a request of a person, or an incident.
 
     Args:
         purposes: of an objection: those whose automated decisions it is about.
+        received: when (µs) it came in or became known, from which its clock runs; None for `now`.
 
     Raises:
-        ConsentError: an unknown kind, a person missing or too much, or an objection to nothing.
+        ConsentError: an unknown kind, a person missing or too much, an objection to nothing, or
+            received in the future.
         ConsentStoreError: the store refuses.
     """
     wanted, moment = tuple(purposes), now_us() if now is None else now
@@ -76,27 +122,36 @@ def open_request(
             f"There is no kind {kind!r}.", remedy=f"Give one of: {', '.join(KINDS)}."
         )
     if (kind in OF_PERSONS) != (principal is not None):
-        needs = "needs the person's id" if kind in OF_PERSONS else "is about no single person"
-        raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy="Check the command.")
+        lacking = kind in OF_PERSONS
+        needs = "needs the person's id" if lacking else "is about no single person"
+        remedy = "Give --person ID." if lacking else "Leave --person out."
+        raise ConsentError(f"A request of the kind {kind!r} {needs}.", remedy=remedy)
     if kind == OBJECTION and not wanted:
-        raise ConsentError("An objection needs a purpose.", remedy="Give --purpose.")
+        raise ConsentError("An objection needs a purpose.", remedy="Give --purpose NAME.")
+    since = moment if received is None else received
+    if since > moment:
+        raise ConsentError(
+            f"{show_time(since)} has not come yet.", remedy="Say when it came in, or became known."
+        )
     with store.writing() as connection:
         person = None
         if principal is not None:
             # A person who asks is known from then on, even if no record spoke of it before.
             what = wanted if kind == OBJECTION else ()
             mark = [_objection(principal, purpose, moment, EventType.OBJECTED) for purpose in what]
-            person = store.person(connection, principal)
+            [person] = store.people(connection, [principal])
             store.append(connection, frames.frame_of(mark), {"": "{}"}, moment)
         values = {
             "kind": kind,
             "person": person,
             "note": note,
-            "opened_at": moment,
-            "due_at": due(kind, moment),
+            "opened_at": since,
+            "due_at": due(kind, since),
         }
         made = connection.execute(sa.insert(RequestRow).values(**values)).inserted_primary_key
         assert made is not None
+        if kind == BREACH:
+            connection.execute(sa.insert(IncidentRow).values(request=int(made[0])))
         return _request(connection, int(made[0]))
 
 
@@ -106,16 +161,26 @@ def close_request(
     """Close a request with its outcome. What it asks for is done with it.
 
     Raises:
-        ConsentError: no such request, closed already, or an unknown outcome.
+        ConsentError: no such request, closed already, an unknown outcome, a breach of which the
+            Board or the persons were not told, or an objection without a note of who reviewed it.
         ConsentStoreError: the store refuses; nothing was done.
     """
     moment = now_us() if now is None else now
     if outcome not in (DONE, REJECTED):
-        raise ConsentError(f"There is no outcome {outcome!r}.", remedy=f"{DONE} or {REJECTED}.")
+        raise ConsentError(
+            f"There is no outcome {outcome!r}.", remedy=f"Give --outcome {DONE} or {REJECTED}."
+        )
     with store.writing() as connection:
         request = _request(connection, number)
         if request.closed_at is not None:
-            raise ConsentError(f"The request {number} is closed.", remedy="Open a new one.")
+            raise ConsentError(f"The request {number} is closed already.", remedy="Open a new one.")
+        if request.kind == OBJECTION and not note.strip():
+            raise ConsentError(
+                "An objection ends when a human being has looked at it, and it is not said who.",
+                remedy='Give --note "who looked at it, and what was found".',
+            )
+        if request.kind == BREACH and outcome == DONE:
+            _require_told(connection, request)
         values: dict[str, object] = {"closed_at": moment, "outcome": outcome}
         if note:
             values["note"] = f"{request.note}; {note}" if request.note else note
@@ -149,26 +214,66 @@ def of_person(store: ConsentStore, principal: str) -> list[Request]:
 def suppressed(store: ConsentStore, ids: Iterable[str]) -> frozenset[str]:
     """Those of `ids` whose segment code may not be used: an objection is open, for any purpose.
 
+    It is open until its request is closed here, whatever records of other systems say of it.
+
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
+    return open_objections(store) & frozenset(ids)
+
+
+def open_objections(store: ConsentStore) -> frozenset[str]:
+    """Everybody whose objection is open.
+
+    Raises:
+        ConsentStoreError: the store cannot be read; then no code may be used.
+    """
+    with store.reading() as connection:
+        return frozenset(open_since(connection)["principal"])
+
+
+def open_since(connection: Connection) -> pl.DataFrame:
+    """`person`, `principal` and `since` (µs) of everybody whose objection is open.
+
+    Records of other systems open one, too; none of theirs closes a request that is open here.
+    """
+    row = EventRow
     query = (
-        sa.select(Person.principal, EventRow.purpose, EventRow.type, sa.func.max(EventRow.time))
-        .join(Person, Person.no == EventRow.person)
+        sa.select(row.person, Person.principal, row.purpose, row.type, row.time)
+        .join(Person, Person.no == row.person)
         .where(
-            EventRow.type.in_([EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]),
+            row.type.in_([EventType.OBJECTED.value, EventType.OBJECTION_CLOSED.value]),
             Person.principal.is_not(None),
         )
-        .group_by(Person.principal, EventRow.purpose, EventRow.type)
     )
-    schema = {"id": pl.String, "purpose": pl.String, "type": pl.Int64, "time": pl.Int64}
-    with store.reading() as connection:
-        found = fetch(connection, query, schema)
-    opened = found.filter(pl.col("type") == EventType.OBJECTED.value)
-    closed = found.filter(pl.col("type") == EventType.OBJECTION_CLOSED.value)
-    both = opened.join(closed, on=["id", "purpose"], how="left", suffix="_closed")
-    still = pl.col("time_closed").is_null() | (pl.col("time_closed") <= pl.col("time"))
-    return frozenset(both.filter(still)["id"]) & frozenset(ids)
+    names = {"person": pl.Int64, "principal": pl.String}
+    kinds = {"purpose": pl.String, "type": pl.Int64, "since": pl.Int64}
+    found = fetch(connection, query, {**names, **kinds})
+    asked = fetch(connection, _open_requests(), {**names, "since": pl.Int64})
+    opens = pl.col("type") == EventType.OBJECTED.value
+    closed = found.filter(~opens).group_by("person", "purpose").agg(end=pl.col("since").max())
+    both = found.filter(opens).join(closed, on=["person", "purpose"], how="left")
+    still = both.filter(pl.col("end").is_null() | (pl.col("end") <= pl.col("since")))
+    every = pl.concat([still.select(asked.columns), asked])
+    return every.group_by("person", "principal").agg(pl.col("since").min())
+
+
+def objecting(connection: Connection) -> frozenset[str]:
+    """Persons with an open request that objects to automated decisions."""
+    names = {"person": pl.Int64, "principal": pl.String, "since": pl.Int64}
+    return frozenset(fetch(connection, _open_requests(), names)["principal"])
+
+
+def _open_requests() -> Any:
+    return (
+        sa.select(Person.no, Person.principal, RequestRow.opened_at)
+        .join(RequestRow, RequestRow.person == Person.no)
+        .where(
+            RequestRow.kind == OBJECTION,
+            RequestRow.closed_at.is_(None),
+            Person.principal.is_not(None),
+        )
+    )
 
 
 def _act(
@@ -177,8 +282,9 @@ def _act(
     """What the closing of a person's request does beyond noting it."""
     principal = request.principal
     assert principal is not None
-    if request.kind == OBJECTION:
-        # Rejected or not, a person has looked at it: that is what the objection asks for.
+    if request.kind == OBJECTION and principal not in objecting(connection):
+        # Rejected or not, a person has looked at it: that is what the objection asks for. A second
+        # objection that is still open keeps all of them open.
         marks = [
             _objection(principal, purpose, moment, EventType.OBJECTION_CLOSED)
             for purpose in _objected(store, connection, principal)
@@ -190,6 +296,27 @@ def _act(
         exports.tell_recipients(store, connection, principal, request.id, request.kind, moment)
     if request.kind == ERASURE:
         store.erase_within(connection, principal, moment)
+
+
+def _require_told(connection: Connection, breach: Request) -> None:
+    """A breach is done with when the Board knows, and then the persons."""
+    found = connection.execute(
+        sa.select(
+            IncidentRow.persons_at,
+            IncidentRow.looked_at,
+            sa.select(sa.func.count())
+            .where(IncidentPersonRow.request == IncidentRow.request)
+            .scalar_subquery(),
+        ).where(IncidentRow.request == breach.id)
+    ).one()
+    nobody = found.looked_at is not None and not found[2]
+    whom, verb = ("the Board", "was") if breach.board_at is None else ("the persons", "were")
+    if breach.board_at is None or (found.persons_at is None and not nobody):
+        raise ConsentError(
+            f"The breach {breach.id} cannot be closed as done: {whom} {verb} not told.",
+            remedy=f"`kesit client rights told {breach.id} --whom board` (or persons) once it is"
+            " done; --outcome rejected if it was no breach.",
+        )
 
 
 def _objected(store: ConsentStore, connection: Connection, principal: str) -> list[str]:
@@ -213,7 +340,14 @@ def _query() -> Any:
         row.due_at,
         row.closed_at,
         row.outcome,
-    ).outerjoin(Person, Person.no == row.person)
+        IncidentRow.board_at,
+    ).select_from(
+        sa.outerjoin(
+            sa.outerjoin(row, Person, Person.no == row.person),
+            IncidentRow,
+            IncidentRow.request == row.id,
+        )
+    )
 
 
 def _request(connection: Connection, number: int) -> Request:

@@ -27,12 +27,14 @@ from kesit_privacy.rules.records import (
     Records,
     load_records,
 )
+from kesit_privacy.rules.release import RELEASE_KINDS, attested_release
 from kesit_privacy.rules.verdicts import LANGUAGES, Language, Verdict, Words
 
 __all__ = [
     "ATTESTATIONS",
     "LANGUAGES",
     "NOTICE",
+    "RELEASE_KINDS",
     "Attestation",
     "ConsentFacts",
     "Facts",
@@ -51,6 +53,7 @@ __all__ = [
     "RulesError",
     "Verdict",
     "Words",
+    "attested_release",
     "evaluate",
     "judge",
     "load_pack",

@@ -34,6 +34,7 @@ CATALOGUE: Final[dict[str, Check]] = {
     "no-tags": Check(studies.no_tags, studies.TagParams),
     "notice-first": Check(numbers.notice_first, numbers.NoticeParams),
     "objections-suppressed": Check(persons.objections_suppressed, studies.NoParams),
+    "persons-told": Check(persons.persons_told, persons.DaysParams),
     "places-agreed": Check(places.places_agreed, studies.NoParams),
     "purpose-allowed": Check(studies.purpose_allowed, studies.NoParams),
     "purpose-described": Check(studies.purpose_described, studies.NoParams),

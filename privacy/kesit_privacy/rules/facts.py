@@ -54,7 +54,7 @@ class ConsentFacts:
         notice_first: share of records whose notice was shown before the consent, 0 .. 1.
         profiling_without: included customers without consent to profiling.
         retention_set: whether every record has a retention period.
-        iys_age_days: days since the oldest IYS check, for each channel.
+        iys_checked: day of the oldest of the persons' latest IYS checks, for each channel.
         iys_unapproved: customers on message lists without IYS approval.
         iys_late: consents passed on to IYS after the deadline.
         iys_proof_days: how long proof of IYS consents is kept.
@@ -72,7 +72,7 @@ class ConsentFacts:
     notice_first: float | None = None
     profiling_without: int | None = None
     retention_set: bool | None = None
-    iys_age_days: Mapping[str, int] | None = None
+    iys_checked: Mapping[str, datetime.date] | None = None
     iys_unapproved: int | None = None
     iys_late: int | None = None
     iys_proof_days: int | None = None
@@ -84,8 +84,8 @@ class RequestFacts:
 
     Attributes:
         oldest_days: of any kind. oldest_erasure_days: for erasure.
-        erasures_not_passed, corrections_not_passed: done here, but not acknowledged by all
-            recipients.
+        erasures_not_passed, corrections_not_passed, withdrawals_not_passed: done here, but not
+            acknowledged by all recipients.
         objections_open: objections to automated results that nobody has closed.
         marketing_objections_included: persons who objected to marketing and are still included.
     """
@@ -94,6 +94,7 @@ class RequestFacts:
     oldest_erasure_days: int | None = None
     erasures_not_passed: int | None = None
     corrections_not_passed: int | None = None
+    withdrawals_not_passed: int | None = None
     objections_open: int | None = None
     marketing_objections_included: int | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from kesit_privacy.rules.answers import answer
 from kesit_privacy.rules.catalogue import CATALOGUE
 from kesit_privacy.rules.facts import Facts
 from kesit_privacy.rules.named import CONDITIONS
@@ -20,20 +21,6 @@ UNCONFIRMED: Final = Words(
     "Our reading of this rule is not confirmed.", "Bu kurala ilişkin yorumumuz teyit edilmemiştir."
 )
 ASK: Final = Words("Ask counsel.", "Hukukçuya danışın.")
-TELL: Final[dict[str, Words]] = {
-    "policy": Words(
-        "Have each member answer this (`kesit client rules`).",
-        "Bunu her üye kendi tarafında yanıtlasın (`kesit client rules`).",
-    ),
-    "consent": Words(
-        "Have each member answer this from its consent records.",
-        "Bunu her üye kendi rıza ve başvuru kayıtlarından yanıtlasın.",
-    ),
-    "release": Words(
-        "Answer this before anything is released.", "Herhangi bir çıktı vermeden önce yanıtlayın."
-    ),
-}
-"""What to do where not enough is known: by subject, if it is not the rule's own remedy."""
 
 _WORST: Final = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.NEEDS_COUNSEL, Verdict.PASS)
 _HEAVIEST: Final = ("blocking", "serious", "advice")
@@ -41,11 +28,12 @@ _HEAVIEST: Final = ("blocking", "serious", "advice")
 
 @dataclass(frozen=True)
 class Finding:
-    """A rule's verdict, with what was found."""
+    """A rule's verdict, with what was found; `answer`: what would make known what is not."""
 
     rule: Rule
     verdict: Verdict
     evidence: Words
+    answer: Words
 
     @property
     def blocks(self) -> bool:
@@ -60,7 +48,7 @@ class Finding:
         if self.verdict is Verdict.NEEDS_COUNSEL:
             return ASK
         if self.verdict is Verdict.INCONCLUSIVE:
-            return TELL.get(self.rule.subject, self.rule.remedy)
+            return self.answer
         return self.rule.remedy
 
 
@@ -92,10 +80,10 @@ def evaluate(pack: Pack, facts: Facts, profiles: Collection[str] = ()) -> Report
 
 def judge(rule: Rule, facts: Facts) -> Finding:
     """One rule's verdict. A rule that needs counsel never passes."""
-    outcome = look(rule, facts)
+    outcome, how = look(rule, facts), answer(rule, facts)
     if outcome.verdict is Verdict.PASS and rule.needs_counsel:
-        return Finding(rule, Verdict.NEEDS_COUNSEL, outcome.evidence + UNCONFIRMED)
-    return Finding(rule, outcome.verdict, outcome.evidence)
+        return Finding(rule, Verdict.NEEDS_COUNSEL, outcome.evidence + UNCONFIRMED, how)
+    return Finding(rule, outcome.verdict, outcome.evidence, how)
 
 
 def look(rule: Rule, facts: Facts) -> Outcome:

@@ -79,6 +79,10 @@ COUNTS: Final[dict[str, Words]] = {
         "corrections that a recipient has not acknowledged",
         "aktarılan tarafça henüz teyit edilmemiş düzeltme işlemi",
     ),
+    "requests.withdrawals_not_passed": Words(
+        "withdrawals that a recipient has not acknowledged",
+        "aktarılan tarafça henüz teyit edilmemiş rıza geri alma işlemi",
+    ),
     "requests.marketing_objections_included": Words(
         "persons who objected to marketing and are still included",
         "pazarlamaya itiraz ettiği hâlde hâlâ dahil edilen kişi",

@@ -2,6 +2,8 @@
 
     recipients = []                      # known: there are none
     incidents = []
+    rows_updated = 2026-03-01            # optional: when the rows were brought up to date
+    rows_since = 2025-09-01              # optional: when the oldest were taken in
 
     [[attestations]]
     kind = "impact-assessment"           # which duty it is for
@@ -80,42 +82,81 @@ class Place:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipient:
-    """Someone else who is given personal data, and on which ground."""
+    """Someone else who is given personal data, and on which ground; "none": it is known of none."""
 
     name: Name
-    ground: LegalBasis | None = None
+    ground: LegalBasis | Literal["none"] | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Incident:
-    """A breach of personal data: when it became known, and when the authority was told."""
+    """A breach of personal data: when it became known, and when the authority was told.
+
+    `persons`: how many it concerns; `told_at`: when they were told.
+    """
 
     name: Name
     known_at: AwareDatetime
     notified_at: AwareDatetime | None = None
+    persons: Annotated[int, Field(ge=0)] | None = None
+    told_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
 class Records:
-    """Everything in the file; None is unknown."""
+    """Everything in the file; None is unknown.
+
+    `rows_updated`: when the source's rows were last brought up to date; `rows_since`: when the
+    oldest of them were taken in.
+    """
 
     attestations: tuple[Attestation, ...] = ()
     places: tuple[Place, ...] | None = None
     recipients: tuple[Recipient, ...] | None = None
     incidents: tuple[Incident, ...] | None = None
+    rows_updated: datetime.date | None = None
+    rows_since: datetime.date | None = None
+
+    def rows_days(self, today: datetime.date) -> tuple[int | None, int | None]:
+        """Days since `rows_updated` and `rows_since`; of a day that is yet to come, unknown."""
+        return _days(self.rows_updated, today), _days(self.rows_since, today)
+
+
+def _days(day: datetime.date | None, today: datetime.date) -> int | None:
+    return None if day is None or day > today else (today - day).days
+
+
+REMEDY = (
+    "It must be TOML in UTF-8: text stands in quotes, a day is written 2026-03-02 and a time"
+    " 2026-03-02T10:00:00+03:00."
+)
 
 
 def load_records(path: Path) -> Records:
     """Read a file of attestations.
 
     Raises:
-        RulesError: unreadable, a field is wrong, or a document is not the one attested.
+        RulesError: unreadable, a field is wrong, two entries have one name, or a document is not
+            the one attested.
     """
     records = _checked(_tables(path), str(path))
+    _require_distinct(records, path)
     for attestation in records.attestations:
         if attestation.file is not None:
             _compare(path.parent / attestation.file, attestation)
     return records
+
+
+def _require_distinct(records: Records, path: Path) -> None:
+    """Of two places of one name, the second would hide what is wrong with the first."""
+    for kind, entries in (("place", records.places), ("incident", records.incidents)):
+        names = [entry.name for entry in entries or ()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RulesError(
+                f"{path}: the {kind} {twice[0]!r} stands twice.",
+                remedy="Keep one entry, or give each its own name.",
+            )
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -124,11 +165,14 @@ def _tables(path: Path) -> dict[str, Any]:
         if len(raw) > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
         return tomllib.loads(raw.decode("utf-8"))
-    except (OSError, ValueError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise RulesError(
-            f"{path}: the attestations cannot be read ({cause}).",
-            remedy="It must be a TOML file in UTF-8.",
+            f"{path}: the attestations cannot be read ({error.strerror}).",
+            remedy="Check the path.",
+        ) from error
+    except ValueError as error:
+        raise RulesError(
+            f"{path}: the attestations cannot be read ({error}).", remedy=REMEDY
         ) from error
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Final
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -40,19 +41,30 @@ class AttestedParams:
         return self
 
 
+_FUTURE: Final = Words(
+    "One that is dated in the future does not count yet.", "İleri tarihli beyan henüz sayılmaz."
+)
+_ELSEWHERE: Final = Words(
+    "One for another study, or for none, does not count.",
+    "Başka bir çalışma için olan ya da çalışma belirtmeyen beyan sayılmaz.",
+)
+
+
 def attested(facts: Facts, params: AttestedParams) -> Outcome:
     """Missing is inconclusive (or fails, if a clock has run out); expired fails."""
     if facts.today is None:
         return not_known(Words("today's date", "bugünün tarihi"))
     kinds = ", ".join(params.kinds)
-    named = [a for a in facts.attestations or () if a.kind in params.kinds]
+    of_kind = named = [a for a in facts.attestations or () if a.kind in params.kinds]
     if params.for_study:
         if facts.study is None:
             return not_known(Words("the study", "çalışma"))
         named = [a for a in named if a.study == facts.study.hash]
     begun = [a for a in named if a.date <= facts.today]
     if not begun:
-        return _missing(facts, params, kinds)
+        missing = _missing(facts, params, kinds)
+        why = _FUTURE if named else _ELSEWHERE if of_kind else None
+        return missing if why is None else replace(missing, evidence=missing.evidence + why)
     best = max(begun, key=lambda a: _end(a, params.months))
     end = _end(best, params.months)
     if end < facts.today:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from kesit_privacy import business_days
 from kesit_privacy.features import STRICT
 from kesit_privacy.rules.facts import Facts
 from kesit_privacy.rules.named import COUNTS, FLAGS, LABELS, MEASURES, value_of
-from kesit_privacy.rules.verdicts import Outcome, Words, failed, not_known, passed
+from kesit_privacy.rules.verdicts import Outcome, Words, counsel, failed, not_known, passed
 
 Bound = Annotated[int, Field(ge=0, le=100_000)]
+
+
+def _with_holidays(country: str) -> str:
+    if country not in business_days.calendars():
+        raise ValueError(f"no public holidays are known of {country!r}")
+    return country
+
+
+Calendar = Annotated[str, AfterValidator(_with_holidays)]
+"""A country, two letters, whose public holidays are known."""
 
 
 def _one_of(key: str, known: dict[str, Words]) -> None:
@@ -66,9 +77,13 @@ class NoticeParams:
 
 @dataclass(frozen=True, config=STRICT)
 class AgeParams:
-    """`days`: how old the oldest check of a channel may be."""
+    """`days`: how many business days old the oldest check of a channel may be.
+
+    `calendar`: the country whose public holidays are no business days.
+    """
 
     days: Bound
+    calendar: Calendar
 
 
 def count_is_zero(facts: Facts, params: CountParams) -> Outcome:
@@ -132,21 +147,29 @@ def notice_first(facts: Facts, params: NoticeParams) -> Outcome:
 
 
 def iys_fresh(facts: Facts, params: AgeParams) -> Outcome:
-    """Pass if no channel's oldest IYS check is older than `days`."""
-    ages = None if facts.consents is None else facts.consents.iys_age_days
-    if not ages:
+    """Pass if no channel's oldest IYS check is older than `days` business days."""
+    checked = None if facts.consents is None else facts.consents.iys_checked
+    if not checked or facts.today is None:
         return not_known(Words("the age of the IYS checks", "İYS sorgularının tarihi"))
-    late = {channel: age for channel, age in sorted(ages.items()) if age > params.days}
-    shown = late or dict(sorted(ages.items()))
-    outcome = failed if late else passed
+    ages = {
+        channel: business_days.between(day, facts.today, params.calendar)
+        for channel, day in sorted(checked.items())
+    }
+    late = {channel: age for channel, age in ages.items() if age.least > params.days}
+    doubtful = {channel: age for channel, age in ages.items() if age.most > params.days}
+    shown = _listed(late or doubtful or ages)
+    outcome = failed if late else counsel if doubtful else passed
     return outcome(
-        "Oldest IYS check, in days: " + _listed(shown) + ".",
-        "En eski İYS sorgusu, gün olarak: " + _listed(shown) + ".",
+        f"Oldest IYS check, in business days: {shown}.",
+        f"En eski İYS sorgusu, iş günü olarak: {shown}.",
     )
 
 
-def _listed(ages: dict[str, int]) -> str:
-    return ", ".join(f"{channel} {age}" for channel, age in ages.items())
+def _listed(ages: dict[str, business_days.Count]) -> str:
+    return ", ".join(
+        f"{channel} {age.most}" if age.least == age.most else f"{channel} {age.least}-{age.most}"
+        for channel, age in ages.items()
+    )
 
 
 def upper_first(text: str) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+from dataclasses import replace
 from typing import Annotated, Final
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from kesit_privacy import business_days
 from kesit_privacy.features import STRICT
 from kesit_privacy.processing import Region
+from kesit_privacy.rules.checks.numbers import Calendar
 from kesit_privacy.rules.checks.studies import NoParams
 from kesit_privacy.rules.facts import Facts
 from kesit_privacy.rules.records import Place, TransferBasis
@@ -43,14 +45,14 @@ class TransferParams:
 class NotifyParams:
     """A basis that must be notified within so many business days of its signature.
 
-    Only Saturdays and Sundays are known here; `holidays` is how many public holidays may lie
-    between. In that grey zone a lawyer counts.
+    `calendar`: the country whose public holidays are no business days. Where a feast whose date
+    nobody has announced could decide, a lawyer counts.
     """
 
     home: Annotated[tuple[Region, ...], Field(min_length=1)]
     basis: TransferBasis
     days: Annotated[int, Field(ge=1, le=60)]
-    holidays: Annotated[int, Field(ge=0, le=15)]
+    calendar: Calendar
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -96,13 +98,18 @@ def transfer_notified(facts: Facts, params: NotifyParams) -> Outcome:
     if not facts.places or today is None:
         return not_known(PLACES if today else Words("today's date", "bugünün tarihi"))
     unsure = [place for place in facts.places if _unclear(place, params)]
-    contracts = [p for p in facts.places if p.region not in params.home and p.basis == params.basis]
+    contracts = [
+        # What is planned is not done.
+        replace(place, notified=None) if place.notified and place.notified > today else place
+        for place in facts.places
+        if place.region not in params.home and place.basis == params.basis
+    ]
     taken = {
-        place.name: business_days(place.signed, place.notified or today)
+        place.name: business_days.between(place.signed, place.notified or today, params.calendar)
         for place in contracts
         if place.signed is not None
     }
-    late = [name for name, days in taken.items() if days > params.days + params.holidays]
+    late = [name for name, days in taken.items() if days.least > params.days]
     if late:
         return failed(
             f"Not notified within {params.days} business days: {', '.join(late)}.",
@@ -115,11 +122,11 @@ def transfer_notified(facts: Facts, params: NotifyParams) -> Outcome:
             f"Signature or notification is not known of: {', '.join(waiting)}.",
             f"İmza ya da bildirim tarihi bilinmiyor: {', '.join(waiting)}.",
         )
-    grey = [name for name, days in taken.items() if days > params.days]
+    grey = [name for name, days in taken.items() if days.most > params.days]
     if grey:
         return counsel(
-            f"In time only if public holidays lie between: {', '.join(grey)}.",
-            f"Yalnızca arada resmî tatil varsa süresinde: {', '.join(grey)}.",
+            f"In time only if a feast falls on the day that is estimated: {', '.join(grey)}.",
+            f"Yalnızca dinî bayram tahmin edilen güne denk gelirse süresinde: {', '.join(grey)}.",
         )
     return passed(
         f"{len(contracts)} contracts abroad, all notified in time.",
@@ -130,14 +137,6 @@ def transfer_notified(facts: Facts, params: NotifyParams) -> Outcome:
 def _unclear(place: Place, params: NotifyParams) -> bool:
     """Whether it may be abroad on this basis, for all that is known."""
     return place.region not in params.home and (place.region is None or place.basis is None)
-
-
-def business_days(start: datetime.date, end: datetime.date) -> int:
-    """Mondays to Fridays after `start`, up to and including `end`; 0 if `end` is not later."""
-    days = max(0, (end - start).days)
-    weeks, rest = divmod(days, 7)
-    extra = sum((start.weekday() + step) % 7 < 5 for step in range(1, rest + 1))
-    return weeks * 5 + extra
 
 
 def places_agreed(facts: Facts, params: NoParams) -> Outcome:

@@ -252,6 +252,8 @@ def anonymous_proved(facts: Facts, params: NoParams) -> Outcome:
     proof = None if facts.release is None else facts.release.audit_passed
     if facts.study is not None and _speaks_of_anonymity(facts.study):
         said = True
+    if proof:
+        return passed("An audit proves it.", "Denetimle kanıtlanmış.")
     if said is None:
         return not_known(
             Words('whether the release is called "anonymous"', 'çıktıya "anonim" denip denmediği')
@@ -264,8 +266,6 @@ def anonymous_proved(facts: Facts, params: NoParams) -> Outcome:
         return passed(
             "The release is not called anonymous.", "Çıktı için anonim ifadesi kullanılmıyor."
         )
-    if proof:
-        return passed("An audit proves it.", "Denetimle kanıtlanmış.")
     return failed(
         'It is called "anonymous", and no audit proves it.',
         '"Anonim" deniyor; ancak bunu kanıtlayan bir denetim yok.',
