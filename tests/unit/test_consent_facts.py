@@ -194,7 +194,7 @@ def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
     approvals.require_rules(home, study)  # nothing was imported yet: nothing is known
     with closing(ConsentStore.open(home)) as store:
         load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
-    with pytest.raises(PolicyError, match="KVKK-PROFILE-CONSENT: .* profiling: 1"):
+    with pytest.raises(PolicyError, match=r"KVKK-PROFILE-CONSENT: .* profiling: 1"):
         approvals.require_rules(home, study)
     policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))
     approvals.require_rules(home, study)
