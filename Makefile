@@ -33,5 +33,5 @@ $(BASE): pyproject.toml
 
 $(DEV): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -e ".[dev,onnx,report,simulation]"
+	$(BIN)/pip install -q -e ".[dev,neural,onnx,report,simulation]"
 	touch $(BASE) $@

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from classifier_cases import CLASSIFIER_STUDIES, VALID_CLASSIFIER
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Query, bind
+from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 from kesit_privacy.target import PARTS, held_out
 
 STUDY = CLASSIFIER_STUDIES["churn"]
-TRAINING = [step.step for step in STUDY.plan if not step.held_out]
-(EVALUATION,) = (step.step for step in STUDY.plan if step.held_out)
+TRAINING = [step.step for step in STUDY.plan if STUDY.side(step) is BookSide.TRAIN]
+(EVALUATION,) = (step.step for step in STUDY.plan if STUDY.side(step) is BookSide.HELD)
 
 
 def query(step: str, study: Study = STUDY, **changes: Any) -> Query:
@@ -39,3 +41,15 @@ class PartLedger:
     def dearest(self) -> int:
         """The most that any customer has paid."""
         return max(self.paid)
+
+
+class RunLedgers:
+    """A ledger for each run of a study, since a customer may have another id in each."""
+
+    def __init__(self) -> None:
+        self.ledgers: defaultdict[str, PartLedger] = defaultdict(PartLedger)
+
+    @property
+    def dearest(self) -> int:
+        """The most that any customer has paid who is in the dearest part of every run."""
+        return sum(ledger.dearest for ledger in self.ledgers.values())

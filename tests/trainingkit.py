@@ -14,7 +14,6 @@ from classifierkit import churn_study
 from kesit_client import node as node_module
 from kesit_client import training
 from kesit_client.node import Node
-from kesit_privacy import target
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.hello import Transcript
@@ -38,10 +37,8 @@ def neural_study(training: dict[str, Any] | None = None, **changes: Any) -> Stud
 
 
 def coded(study: Study, rows: int, seed: int = 0) -> CodeArray:
-    """Random customers with the parts into which their ids would be hashed."""
-    rng = np.random.default_rng([seed, 1])
-    part = rng.integers(0, target.PARTS, (rows, 1)).astype(np.int16)
-    return np.concatenate([random_codes(study, rows, seed), part], axis=1)
+    """Random customers, with the parts into which their ids would be hashed."""
+    return random_codes(study, rows, seed)
 
 
 def network(study: Study, seed: int = 0, largest: int = WEIGHT) -> Network:

@@ -82,21 +82,22 @@ def explain(
 ) -> None:
     """Print why the model in FOLDER says what it says of the customer ID, computed here.
 
+    Where consents are kept, the customer must have a ground for the model's purpose at this moment,
+    or an open objection, which nobody could answer without the reasons.
+
     \b
     Example:
       kesit client explain kesit-results/telecom-who-leaves-0a1b2c3d 4711 --home ankara
     """
     from kesit_client import scoring
-    from kesit_client.home import SOURCE, read_source
     from kesit_privacy import model_file
 
-    model = model_file.read(folder)
-    source = read_source(home / SOURCE)
-    table = source.read([feature.name for feature in model.features])
-    found = scoring.explain(model, table, source.id_column, customer)
+    found = scoring.explain_home(home, model_file.read(folder), customer)
     screen = show.console()
     told = [f"{show.plain(name)} {chance:.1%}" for name, chance in found.chances.items()]
     facts = [("Chances", ", ".join(told)), ("Reasons for", show.plain(found.kind))]
+    if found.objects:
+        facts.append(("Objection", "open: a human must answer it, and no score may be used"))
     show.print_facts(screen, facts)
     rows = show.new_table("feature", "value", "logits beyond the usual", right=(2,))
     for name, value, part in found.parts:

@@ -168,6 +168,7 @@ def _check_simulation(path: Path) -> None:
 def _print_study(screen: Console, study: Study) -> None:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
+    from kesit_privacy.sides import BookSide
     from kesit_privacy.training import TRAINED
     from kesit_server.pots import Pot
     from kesit_server.statement import round_up
@@ -219,11 +220,18 @@ def _print_study(screen: Console, study: Study) -> None:
         table.add_row(step.step, step.query, f"{step.share:.1%}", f"{alone:.4f}", noise)
     screen.print()
     show.put(screen, table)
-    held = [step for step in study.plan if step.held_out]
+    held = [step for step in study.plan if study.side(step) is BookSide.HELD]
     if held:
         screen.print(
             f"{' and '.join(step.step for step in held)}: of the {study.classifying.holdout:.0%} of"
             " customers whom the other sums leave out, so shares add up for each group by itself"
+        )
+    if study.classification is not None and study.classification.folds is not None:
+        folds = study.classification.folds
+        screen.print(
+            f"{folds} folds: each customer is in the trainings of {folds - 1} and evaluates one,"
+            f" and every sum is priced for everybody; a client answers {len(study.plan)} of them"
+            f" instead of {len(study.plan) // folds}"
         )
     screen.print(f"with {least} members; more members add less\n")
 
@@ -249,9 +257,11 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     federated = math.sqrt(members / (members - study.roster.max_colluders))
     sigma = study.max_clients_per_customer * federated / mu
     if step.query == "label-histograms":
+        from kesit_privacy.target import held_out
         from kesit_server.classification.labels import labels_query
 
-        return sigma / float(labels_query(study).amplitudes.max())
+        # Whoever is held out, the weights are the same.
+        return sigma / float(labels_query(study, list(held_out(study))).amplitudes.max())
     if step.query == "marginals":
         return sigma * math.sqrt(len(Embedding.of(study).features))
     whole = {"grid": 100, "score-evaluation": 100, "evaluation": SIZE}

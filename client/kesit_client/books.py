@@ -1,8 +1,9 @@
 """What the books hold: approvals, runs, charges, answers and refusals, inside one transaction.
 
 A charge keeps what it cost and on which side of its study it stands (`sides`). What is spent is
-computed from all charges anew each time: the dearer side of each study, and all studies together.
-So neither the order of charges nor when they were merged can matter.
+computed from all charges anew each time: the dearer side of each run, and all runs together. So
+neither the order of charges nor when they were merged can matter. A run reads its customers' ids
+once; between two runs a customer's id, and so its side, may change, and what both cost adds up.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kesit_privacy import canonical
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import Spending
 from kesit_privacy.study import Study
@@ -174,27 +176,27 @@ class Books:
     ) -> int:
         """Units that one customer paid at most: in all, or under one study, one purpose, or since a
         moment (Unix seconds)."""
-        found = self.by_study(purpose=purpose, since=since)
-        return sum(paid.units for name, paid in found.items() if study in (None, name))
+        found = self.by_run(study=study, purpose=purpose, since=since)
+        return sum(paid.units for paid in found.values())
 
-    def by_study(
-        self, *, purpose: str | None = None, since: float | None = None
-    ) -> dict[str, BySide]:
-        """What the customers of each side paid, study by study.
+    def by_run(
+        self, *, study: str | None = None, purpose: str | None = None, since: float | None = None
+    ) -> dict[tuple[str, str], BySide]:
+        """What the customers of each side paid, by (study, run).
 
-        Sides of different studies may overlap (each has a split of its own), so across studies
-        costs add up. `since` looks at the charges since then alone, not at what they added to
-        earlier ones: a moment may lie between a study's training and its evaluation.
+        Sides of different runs may overlap (another study has another split, and a later run may
+        find other ids), so across runs costs add up. `since` looks at the charges since then alone,
+        not at what they added to earlier ones: a moment may lie between training and evaluation.
         """
         rows = self._db.execute(
-            "SELECT study, units, side FROM charge"
-            " WHERE (?1 IS NULL OR purpose = ?1) AND (?2 IS NULL OR charged_at >= ?2)",
-            (purpose, since),
+            "SELECT study, run, units, side FROM charge WHERE (?1 IS NULL OR study = ?1)"
+            " AND (?2 IS NULL OR purpose = ?2) AND (?3 IS NULL OR charged_at >= ?3)",
+            (study, purpose, since),
         )
-        costs: dict[str, list[tuple[int, BookSide]]] = {}
-        for study, units, side in rows:  # SQLite's own sum can overflow
-            costs.setdefault(study, []).append((int(units), BookSide(side)))
-        return {study: BySide.total(found) for study, found in costs.items()}
+        costs: dict[tuple[str, str], list[tuple[int, BookSide]]] = {}
+        for name, run, units, side in rows:  # SQLite's own sum can overflow
+            costs.setdefault((name, run), []).append((int(units), BookSide(side)))
+        return {key: BySide.total(found) for key, found in costs.items()}
 
     def head(self) -> int:
         """Number of charges and answers ever made."""
@@ -249,6 +251,15 @@ class Books:
             (instruction, study, purpose, event.rate, event.noise, event.steps),
         )
 
+    def trained(self) -> dict[str, list[list[int]]]:
+        """What each instruction to train has cost (see `training.Event`), by the beginning of its
+        hash (16 hex digits): more than one thing only where logs contradict each other."""
+        query = "SELECT instruction, rate, noise, steps FROM training ORDER BY instruction"
+        found: dict[str, list[list[int]]] = {}
+        for instruction, *event in self._db.execute(query):
+            found.setdefault(bytes(instruction)[:8].hex(), []).append([int(n) for n in event])
+        return found
+
     def refusals(self) -> list[tuple[str, int, str]]:
         """(run, code, cause) of all refusals, oldest first."""
         rows = self._db.execute("SELECT run, code, cause FROM refusal ORDER BY id")
@@ -266,7 +277,7 @@ def merge_entry(books: Books, entry: Spending) -> int:
     known = [(c.units, c.side) for c in of_run if c.instruction == digest]
     units, side = entry.units, entry.side
     if entry.trained is not None:
-        books.add_training(digest, entry.study, entry.purpose, entry.trained)
+        _merge_training(books, digest, entry, entry.trained)
     if known:
         units, side = _missing(BySide.total(known), BySide.total([(units, side)]))
         if not units:
@@ -290,6 +301,15 @@ def merge_entry(books: Books, entry: Spending) -> int:
             side,
         )
     )
+
+
+def _merge_training(books: Books, digest: bytes, entry: Spending, event: Event) -> None:
+    """Add what a log says that a training cost; what contradicts it in the books counts, too."""
+    told = [event.rate, event.noise, event.steps]
+    known = books.trained().get(digest[:8].hex(), [])
+    if told not in known:
+        name = digest if not known else digest + canonical.digest(canonical.encode(told))
+        books.add_training(name, entry.study, entry.purpose, event)
 
 
 def _missing(known: BySide, told: BySide) -> tuple[int, BookSide]:

@@ -111,7 +111,7 @@ class CachedRows:
 
     def codes(self, run: str) -> CodeArray:
         path = self._of_run(run)
-        if self.gate is not None:
+        if self.gate is not None or self.study.classification is not None:
             _require(path, self.gate)
         elif not path.exists():
             self.prepare(run)
@@ -201,9 +201,13 @@ def _numbers(path: Path, gate: Gate) -> Path:
     return path.with_name(f"{path.stem}-{gate.store_id[:16]}.npy")
 
 
-def _require(path: Path, gate: Gate) -> None:
-    """Refuse a run whose rows or persons are gone: read anew, later consents would enter it."""
-    if not (path.exists() and _numbers(path, gate).exists()):
+def _require(path: Path, gate: Gate | None) -> None:
+    """Refuse a run whose rows or persons are gone.
+
+    Read anew, later consents would enter it; and of a classifier's run, which reads its ids once,
+    customers with other ids could change sides (see `books`).
+    """
+    if not (path.exists() and (gate is None or _numbers(path, gate).exists())):
         raise SourceError(
             f"{path.parent}: the rows with which the run began are gone, or the consent store is"
             " another one.",

@@ -37,11 +37,11 @@ class Approved:
 
 @dataclass(frozen=True)
 class Budget:
-    """A cap, what is spent under it, and what sums of one study have to do with that.
+    """A cap, what is spent under it, and what sums of one run have to do with that.
 
     Attributes:
         cap, spent: units of μ².
-        own: of what is spent, the study's part, by side; only its dearer side is spent.
+        own: of what is spent, the run's part, by side; only its dearer side is spent.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Budget:
     own: BySide
 
     def cost(self, charge: Charge) -> int:
-        """What a further charge of the study adds: nothing while the other side is dearer."""
+        """What a further charge of the run adds: nothing while the other side is dearer."""
         return self.own.plus(charge.units, charge.side).units - self.own.units
 
 
@@ -363,7 +363,7 @@ def _check_shrinks(roster: Sequence[str], last: bytes, *, strictly: bool) -> Non
 def _check_budgets(
     charge: Charge, instruction: Instruction, study: Study, policy: Policy, books: Books
 ) -> None:
-    for budget in budgets(study, policy, books, charge.charged_at):
+    for budget in budgets(study, policy, books, charge.charged_at, charge.run):
         try:
             accounting.GaussianFilter(budget.cap, budget.spent).charge(budget.cost(charge))
         except BudgetError as error:
@@ -372,42 +372,61 @@ def _check_budgets(
             ) from error
 
 
-def budgets(study: Study, policy: Policy, books: Books, now: float) -> list[Budget]:
+def budgets(
+    study: Study, policy: Policy, books: Books, now: float, run: str | None = None
+) -> list[Budget]:
     """Every budget that a charge for this study must fit.
 
     Args:
         now: Unix seconds, from which the policy's periods look back.
+        run: whose charge it would be; None for a run that is still to come.
     """
-    own = books.by_study().get(study.hash, BySide())
     return [
-        Budget("study", study.mu2_units, own.units, own),
-        *caps(policy, books, now, study),
+        _budget("study", study.mu2_units, books.by_run(study=study.hash), study, run),
+        *caps(policy, books, now, study, run),
     ]
 
 
-def caps(policy: Policy, books: Books, now: float, study: Study | None = None) -> list[Budget]:
+def caps(
+    policy: Policy,
+    books: Books,
+    now: float,
+    study: Study | None = None,
+    run: str | None = None,
+) -> list[Budget]:
     """Every cap of the policy.
 
     Args:
         now: Unix seconds, from which the periods look back.
         study: leave out the caps of other purposes than this study's.
+        run: as for `budgets`.
     """
 
-    def budget(name: str, epsilon: float, paid: dict[str, BySide]) -> Budget:
-        own = BySide() if study is None else paid.get(study.hash, BySide())
-        return Budget(name, policy.units(epsilon), sum(p.units for p in paid.values()), own)
+    def budget(name: str, epsilon: float, paid: dict[tuple[str, str], BySide]) -> Budget:
+        return _budget(name, policy.units(epsilon), paid, study, run)
 
-    found = [budget("lifetime", policy.lifetime.epsilon, books.by_study())]
+    found = [budget("lifetime", policy.lifetime.epsilon, books.by_run())]
     found += [
-        budget(f"{p.days}-day", p.epsilon, books.by_study(since=now - p.days * 86_400))
+        budget(f"{p.days}-day", p.epsilon, books.by_run(since=now - p.days * 86_400))
         for p in policy.periods
     ]
     found += [
-        budget(f"purpose {c.purpose!r}", c.epsilon, books.by_study(purpose=c.purpose))
+        budget(f"purpose {c.purpose!r}", c.epsilon, books.by_run(purpose=c.purpose))
         for c in policy.purpose_caps
         if study is None or c.purpose == study.purpose
     ]
     return found
+
+
+def _budget(
+    name: str,
+    cap: int,
+    paid: dict[tuple[str, str], BySide],
+    study: Study | None,
+    run: str | None,
+) -> Budget:
+    own = BySide() if study is None or run is None else paid.get((study.hash, run), BySide())
+    return Budget(name, cap, sum(p.units for p in paid.values()), own)
 
 
 def _bad_roster(cause: str) -> Refusal:

@@ -61,7 +61,8 @@ def encode_features(
 def written_ids(ids: pl.Series) -> list[str]:
     """Ids as consent records write them: text, whole numbers without a point.
 
-    Each by itself: one customer's id must not decide whether the others are found.
+    Each id by itself: it decides who is held out and whose consents count, so that one odd id must
+    not change how the others are written.
     """
     if ids.dtype.is_float():
         return written_numbers(ids).to_list()

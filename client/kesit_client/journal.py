@@ -68,7 +68,7 @@ def spent_by(store: Store, column: str) -> tuple[Spent, ...]:
     """What was spent by `study` or by `purpose`, the dearest first."""
     with store.transaction() as books:
         if column == "study":
-            totals = {name: paid.units for name, paid in books.by_study().items()}
+            totals = {name: books.spent(study=name) for (name,) in books.rows(_STUDIES)}
         else:
             totals = {name: books.spent(purpose=name) for (name,) in books.rows(_PURPOSES)}
     ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
@@ -82,6 +82,7 @@ _SUMS = (
     " AND answer.step = charge.step AND answer.attempt = charge.attempt), 0) FROM charge"
 )
 _REFUSALS = "SELECT at, run, code, cause FROM refusal"
+_STUDIES = "SELECT DISTINCT study FROM charge"
 _PURPOSES = "SELECT DISTINCT purpose FROM charge"
 
 

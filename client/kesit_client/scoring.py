@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from kesit_client.consent.gate import allowed
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
-from kesit_client.errors import SourceError
+from kesit_client.errors import ConsentError, SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.policy import Policy
 from kesit_client.rights.exports import Export, record_export
@@ -55,15 +56,24 @@ class Scored:
 
 
 def score(model: ScoringModel, table: pl.DataFrame, id_column: str) -> pl.DataFrame:
-    """Chances for a table of customers; a value that the study did not know has a cell, too."""
+    """Chances for a table of customers; a value that the study did not know has a cell, too.
+
+    Raises:
+        SourceError: the id's column has the name of one of the scores.
+    """
     names = [feature.name for feature in model.features]
     codes, ids = encode_features(
         table.select(id_column, *names), model.features, id_column, len(names)
     )
     chances = _chances(model, codes)
     told = [1] if len(model.classes) == 2 else range(len(model.classes))
-    columns = [pl.Series(f"chance: {model.classes[kind]}", chances[:, kind]) for kind in told]
-    return pl.DataFrame([ids, *columns])
+    columns = {f"chance: {model.classes[kind]}": chances[:, kind] for kind in told}
+    if id_column in columns:
+        raise SourceError(
+            f"The id's column is called {id_column!r}, as a column of the scores would be.",
+            remedy="Give the id's column another name in the source.",
+        )
+    return pl.DataFrame([ids, *(pl.Series(name, found) for name, found in columns.items())])
 
 
 def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Scored:
@@ -81,13 +91,18 @@ def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Sco
     if kept:
         moment, special = time.time() if now is None else now, reads_special(model)
         may = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
-    held = frozenset[str]()
-    if kept or ConsentSettings.load(home).kept(home):  # requests are kept without consents, too
-        with closing(ConsentStore.open(home, create=False)) as store:
-            held = suppressed(store, ids)
+    held = _objecting(home, ids, kept=kept)
     held_back = np.array([name in held for name in ids], dtype=np.bool_) & may
     without = int((~may).sum()) if kept else None
     return Scored(scored.filter(may & ~held_back), without, int(held_back.sum()))
+
+
+def _objecting(home: Path, ids: list[str], *, kept: bool) -> frozenset[str]:
+    """Those with an open objection; where no consents are kept, requests may still be."""
+    if not kept and not ConsentSettings.load(home).kept(home):
+        return frozenset()
+    with closing(ConsentStore.open(home, create=False)) as store:
+        return suppressed(store, ids)
 
 
 def record(home: Path, model: ScoringModel, scored: Scored, recipient: str) -> Export | None:
@@ -149,15 +164,47 @@ class Reasons:
         chances: of each class.
         kind: the class that the reasons speak for (of two, the second; of more, the likeliest).
         parts: (feature, value as the model sees it, logits beyond what is usual), largest first.
+        objects: whether the customer has an open objection, which a human must answer.
     """
 
     chances: dict[str, float]
     kind: str
     parts: tuple[tuple[str, str, float], ...]
+    objects: bool = False
+
+
+def explain_home(
+    home: Path, model: ScoringModel, customer: str, now: float | None = None
+) -> Reasons:
+    """The reasons for one customer of a node's own source, who has a ground for the purpose.
+
+    Whoever objects has no score, but is owed an answer by a human, who needs the reasons.
+
+    Raises:
+        SourceError: the source cannot be read, or holds no such customer.
+        ConsentError: the consents cannot be read; or there is neither ground nor objection.
+    """
+    source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
+    customer = normalize("NFC", customer.strip())
+    kept, may = policy.consent != "not-kept", True
+    if kept:
+        moment, special = time.time() if now is None else now, reads_special(model)
+        ids = [customer]
+        (may,) = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
+    objects = customer in _objecting(home, [customer], kept=kept)
+    if not may and not objects:
+        raise ConsentError(
+            f"The customer {customer!r} has no ground for {model.purpose!r} now.",
+            remedy="Record the consent, or another ground, before the model is used.",
+        )
+    table = source.read([feature.name for feature in model.features])
+    return replace(explain(model, table, source.id_column, customer), objects=objects)
 
 
 def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: str) -> Reasons:
     """The reasons for one customer of a table, by the id as it is written.
+
+    It asks for no ground; `explain_home` does.
 
     Raises:
         SourceError: there is no such customer.

@@ -177,9 +177,9 @@ class Store:
     def _unknown(self, books: Books) -> int | None:
         """How many charges the witness saw that are not in the books; None if it is gone.
 
-        It names each by its instruction and its cost on each side: a charge that was never made
-        here (of an attempt that this client refused, say), a cheaper one, or one of other customers
-        cannot stand in for one that was.
+        It names each by its instruction and its cost on each side, and each training by what it
+        cost: a charge that was never made here (of an attempt that this client refused, say), a
+        cheaper one, or one of other customers cannot stand in for one that was.
         """
         if self._path is None:
             return 0
@@ -187,9 +187,13 @@ class Store:
             witness, known = json.loads(self._witness_path(self._path).read_text()), books.costs()
             if "costs" not in witness:  # of an earlier version, which counted charges
                 return max(0, int(witness["charges"]) - books.charged())
+            trained = books.trained()
             return sum(
                 any(have < cost for have, cost in zip(known.get(name, _NOTHING), seen, strict=True))
                 for name, seen in map(_both_sides, witness["costs"].items())
+            ) + sum(
+                any(event not in trained.get(name, []) for event in seen)
+                for name, seen in witness.get("trained", {}).items()
             )
         except FileNotFoundError:
             return None
@@ -199,7 +203,7 @@ class Store:
     @classmethod
     def _write_witness(cls, path: Path, books: Books) -> None:
         with replacing(cls._witness_path(path)) as file:
-            seen = {"head": books.head(), "costs": books.costs()}
+            seen = {"head": books.head(), "costs": books.costs(), "trained": books.trained()}
             file.write(json.dumps(seen).encode())
 
     @staticmethod

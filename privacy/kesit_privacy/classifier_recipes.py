@@ -2,7 +2,8 @@
 
 Training and evaluation count different customers, so each side has the whole budget (`sides`):
 training shares add up to 1, and so does the evaluation's. A study may plan less for its
-evaluation; what is left pays for a second attempt at it.
+evaluation; what is left pays for a second attempt at it. With folds each customer is in trainings
+and in an evaluation, so all shares add up to 1.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ NEURAL_PLAN = (PlanStep("labels", "label-histograms", 1.0), EVALUATION)
 """With the trainings between them, at a share of 0."""
 
 PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
+
+EVALUATED = Fraction(1, 10)
+"""Share of a study's budget for the evaluations of its folds, together."""
 
 CORRECTIONS = ("residual-sums", "gradient-sums")
 
@@ -129,17 +133,53 @@ def _promised(study: Study) -> tuple[float, float]:
 
 
 def default_plan(study: Study) -> tuple[PlanStep, ...]:
-    """The sums of this study's estimator. Training shares add up to 1."""
-    training = study.training
+    """The sums of this study's estimator. Training shares add up to 1; with folds all of them."""
+    training, folds = study.training, study.classifying.folds
     if training is not None:
         rounds = (PlanStep(f"train-{n + 1}", TRAINED, 0) for n in range(training.rounds))
         return (*NEURAL_PLAN[:1], *rounds, *NEURAL_PLAN[1:])
-    return PLANS[study.classifying.estimator]
+    plan = PLANS[study.classifying.estimator]
+    return plan if folds is None else _repeated(plan, folds)
 
 
-def rounds(study: Study) -> tuple[str, ...]:
-    """Names of the plan's sums of what a model gets wrong, in order."""
-    return tuple(step.step for step in study.plan if step.query in CORRECTIONS)
+def _repeated(plan: tuple[PlanStep, ...], folds: int) -> tuple[PlanStep, ...]:
+    """A plan for each fold, all trainings first: a model that is paid does not wait for figures.
+
+    Shares are whole millionths, so that they add up to 1 exactly; the last has the remainder.
+    """
+    fair = (1 - EVALUATED) / folds
+    trainings = [
+        PlanStep(step.step + suffix(fold), step.query, _millionths(step.exact_share * fair))
+        for fold in range(folds)
+        for step in plan[:-1]
+    ]
+    each = _millionths(EVALUATED / folds)
+    names = [EVALUATION.step + suffix(fold) for fold in range(folds)]
+    evaluations = [PlanStep(name, EVALUATION.query, each) for name in names]
+    left = 1 - sum(step.exact_share for step in (*trainings, *evaluations[:-1]))
+    return (*trainings, *evaluations[:-1], replace(evaluations[-1], share=float(left)))
+
+
+def _millionths(share: Fraction) -> float:
+    return int(share * 10**6) / 10**6
+
+
+def suffix(fold: int) -> str:
+    """What the names of a fold's steps end with; folds are told from 1 on."""
+    return f"-f{fold + 1}"
+
+
+def rounds(study: Study, ending: str = "") -> tuple[str, ...]:
+    """Names of the plan's sums of what a model gets wrong, in order; with folds, of one of them.
+
+    Args:
+        ending: the fold's suffix, which the names come without.
+    """
+    return tuple(
+        step.step.removesuffix(ending)
+        for step in study.plan
+        if step.query in CORRECTIONS and step.step.endswith(ending)
+    )
 
 
 def trainings(study: Study) -> tuple[str, ...]:
@@ -194,6 +234,12 @@ def check_target(study: Study) -> None:
             remedy="Leave it out: a threshold is for a target of two levels.",
         )
     _check_arms(study, target)
+    if study.classifying.folds is not None and study.classifying.estimator == "neural":
+        raise StudyError(
+            "classification.folds",
+            "a neural network is trained once: a mean of several networks is none.",
+            remedy='Leave folds out, or use estimator = "additive" or "logistic".',
+        )
     if study.classifying.keep is not None and study.classifying.estimator != "additive":
         raise StudyError(
             "classification.keep",
@@ -225,9 +271,13 @@ def _check_arms(study: Study, target: Categorical) -> None:
 def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     """n / (σ1·√d·√C): training customers over the noise of the whole budget on one cell's count.
 
-    C = 1 for two classes, else their number: each class is a question of its own.
+    C = 1 for two classes, else their number: each class is a question of its own. With folds it is
+    that of one fold's training: its customers, and its part of the budget.
     """
     units = _learning_units(study) if mu2_units is None else mu2_units
+    folds, left_out = study.classifying.folds, study.classifying.holdout
+    if folds is not None:
+        units, left_out = int(units * (1 - EVALUATED) / folds), 1 / folds
     rules = study.roster
     federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
     if study.training is not None:  # each member's training has all of the noise
@@ -237,7 +287,7 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     assert isinstance(target, Categorical)
     questions = 1 if len(target.levels) == 2 else len(target.levels)
     spread = math.sqrt(len(Embedding.of(study).features) * questions)
-    counted = study.declared_customers * (1 - study.classifying.holdout)
+    counted = study.declared_customers * (1 - left_out)
     return counted * accounting.mu(units) / (unit_noise * spread)
 
 
@@ -280,6 +330,8 @@ def _what_would_do(study: Study, snr: float) -> str:
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
     if study.classifying.estimator != "logistic" and snr >= SMALLEST_SNR["logistic"]:
         advice.append('estimator = "logistic", which needs less')
+    if study.classifying.folds is not None:
+        advice.append("fewer folds or none")
     advice.append("fewer features")
     return f"Agree on {', on '.join(advice)}; or bring more customers together."
 

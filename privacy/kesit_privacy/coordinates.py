@@ -81,13 +81,15 @@ class Coordinates:
 
     def rows(self, codes: CodeArray) -> FloatArray:
         """Coordinates of the rows, shape (n, dimensions): whole numbers held in float64."""
-        found = np.zeros((len(codes), self.dimensions))
+        found, every = np.zeros((len(codes), self.dimensions)), np.arange(len(codes))
         for feature, column, start in zip(
             self.space.features, self.space.columns, self.offsets, strict=False
         ):
             place = codes[:, column].astype(np.int64)
             if isinstance(feature, Categorical):
-                found[:, start : start + feature.cells] = level_table(feature)[place]
+                known, (own, other) = place < len(feature.levels), _heights(feature)
+                found[:, start : start + len(feature.levels)] = np.where(known, other, 0)[:, None]
+                found[every, start + place] = np.where(known, own, ABSENT)
             else:
                 found[:, start : start + 3] = number_table(place).T
         return found
@@ -97,12 +99,19 @@ def level_table(feature: Categorical) -> FloatArray:
     """Coordinates of each code of a categorical feature, shape (cells, cells)."""
     levels = len(feature.levels)
     table = np.zeros((feature.cells, feature.cells))
-    table[:levels, :levels] = round(-UNIT / (levels * math.sqrt(2)))
-    own = round(UNIT * (1 - 1 / levels) / math.sqrt(2))
+    own, other = _heights(feature)
+    table[:levels, :levels] = other
     table[range(levels), range(levels)] = own
     table[feature.unknown, feature.unknown] = ABSENT
     table[feature.missing, feature.missing] = ABSENT
     return table
+
+
+def _heights(feature: Categorical) -> tuple[int, int]:
+    """Coordinate of a row's own level, and of each other level."""
+    levels = len(feature.levels)
+    own = round(UNIT * (1 - 1 / levels) / math.sqrt(2))
+    return own, round(-UNIT / (levels * math.sqrt(2)))
 
 
 def number_table(codes: IntArray) -> IntArray:

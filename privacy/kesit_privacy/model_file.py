@@ -19,15 +19,19 @@ from kesit_privacy.additive_view import view
 from kesit_privacy.cells import cells_of
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError, ModelError
-from kesit_privacy.features import CodeArray, Feature, FloatArray
+from kesit_privacy.features import CodeArray, Feature, FloatArray, Name
 from kesit_privacy.models import Model, read_model
 from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
+from kesit_privacy.study import LegalBasis
 
 MODEL = "model.json"
 """Name of the file in a result folder."""
 
 FORMAT = 1
 """Of model.json; it changes when a program that reads an older one must change."""
+
+MOST_CUSTOMERS = 1e15
+"""No cell holds as many."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +85,23 @@ class ScoringModel:
         if plain["kesit_model"] != FORMAT:
             raise ValueError(f"its format is {plain['kesit_model']!r}, not {FORMAT}")
         features = TypeAdapter(tuple[Feature, ...]).validate_json(json.dumps(plain["features"]))
-        classes = TypeAdapter(tuple[str, ...]).validate_python(plain["classes"])
+        classes = TypeAdapter(tuple[Name, ...]).validate_python(plain["classes"])
         if len(classes) < 2:
             raise ValueError("there are fewer than two classes")
+        for names in (classes, [feature.name for feature in features]):
+            if len(set(names)) < len(names):
+                raise ValueError("a name stands twice")
         space = Embedding(features, tuple(range(len(features))))
         logits = 1 if len(classes) == 2 else len(classes)
         model = read_model(space, logits, plain["model"])
         customers = _customers(space, plain["cell_customers"])
         shapes = view(model, customers)
         usual = _usual(shapes, plain["cell_customers"])
-        text = TypeAdapter(str)
+        name = TypeAdapter(Name)
         return cls(
-            text.validate_python(plain["purpose"], strict=True),
-            text.validate_python(plain["legal_basis"], strict=True),
-            text.validate_python(plain["target"], strict=True),
+            name.validate_python(plain["purpose"], strict=True),
+            TypeAdapter(LegalBasis).validate_python(plain["legal_basis"], strict=True),
+            name.validate_python(plain["target"], strict=True),
             classes,
             features,
             model,
@@ -147,7 +154,15 @@ def read(folder: Path) -> ScoringModel:
             f"{path}: cannot be read ({error.strerror}).",
             remedy="Give the folder of a classifier's result.",
         ) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, KesitError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        KesitError,
+    ) as error:
         raise ModelError(
             f"{path}: is broken, or was not written by this version of Kesit"
             f" ({' '.join(str(error).split())[:160]}).",
@@ -161,6 +176,8 @@ def _customers(space: Embedding, given: Any) -> list[FloatArray]:
     for feature, sizes in zip(space.features, found, strict=True):
         if sizes.ndim != 1 or len(sizes) < 3 or len(sizes) != cells_of(feature, len(sizes) - 1):
             raise ValueError("cell_customers are not those of the features")
+        if not (np.abs(sizes) <= MOST_CUSTOMERS).all():  # nor is "not a number"
+            raise ValueError("cell_customers are no numbers of customers")
     return found
 
 
@@ -169,7 +186,7 @@ def _usual(model: Scorecard, customers: Any) -> FloatArray:
     found = []
     for part, given in zip(model.parts, customers, strict=True):
         weights = np.maximum(np.array(given, dtype=np.float64), 0)
-        if not isinstance(part, Cells) or len(weights) != len(part.values):
+        if not isinstance(part, Cells) or weights.shape != (len(part.values),):
             raise ValueError("cell_customers are not those of the model")
         total = max(float(weights.sum()), 1e-9)
         found.append(weights @ part.array / total / LOGIT)

@@ -5,7 +5,8 @@ is in no training sum, and a training customer in no evaluation: of the sums on 
 customer's presence changes nothing. So costs add up within a side, and a customer has paid for the
 dearer of two sides, not for both: parallel composition (McSherry 2009, theorem 4). Side by side
 each total is a filter of its own under adaptive choices (`accounting`; Feldman and Zrnic 2021 keep
-one for each individual), since a sum's side is as public as its cost.
+one for each individual), since a sum's side is as public as its cost. All of it holds
+within one run, which reads ids once: runs add up, for ids may change in between.
 """
 
 from __future__ import annotations

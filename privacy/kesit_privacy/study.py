@@ -90,6 +90,9 @@ class Classification:
         positive: of two levels of the target, the one whose chance is told; the last if None.
         holdout: share of customers that no training sum counts, told apart by a keyed hash of
             their ids; the evaluation counts them alone.
+        folds: cross-validation: F models, each of everybody but one F-th of the customers, who
+            evaluate it; the result is their mean, and `holdout` is not used. Who is held out
+            changes from fold to fold, so every sum is priced for everybody. None holds out once.
         split: another number holds out other customers.
         bins: cells of a numeric feature's shape.
         keep: number of features that stay in an additive model, those that tell most of the target
@@ -108,6 +111,7 @@ class Classification:
     features: tuple[Name, ...] = ()
     positive: Name | None = None
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
+    folds: Annotated[int, Field(ge=2, le=10)] | None = None
     split: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     bins: Annotated[int, Field(ge=2, le=256)] = 32
     keep: Annotated[int, Field(ge=1, le=2000)] | None = None
@@ -153,11 +157,6 @@ class PlanStep:
         """The share as the decimal number that stands in the file."""
         return Fraction(repr(self.share))
 
-    @property
-    def held_out(self) -> bool:
-        """Whether only customers whom training left out are counted."""
-        return self.query in HELD_OUT_QUERIES
-
 
 @dataclass(frozen=True, config=STRICT)
 class Study:
@@ -200,12 +199,16 @@ class Study:
 
     @field_validator("plan")
     @classmethod
-    def _plan_adds_up(cls, plan: tuple[PlanStep, ...]) -> tuple[PlanStep, ...]:
+    def _plan_adds_up(
+        cls, plan: tuple[PlanStep, ...], info: ValidationInfo
+    ) -> tuple[PlanStep, ...]:
         steps = [step.step for step in plan]
         if len(set(steps)) != len(steps):
             raise ValueError("two steps have the same name")
-        held = sum(step.exact_share for step in plan if step.held_out)
-        total = sum(step.exact_share for step in plan if not step.held_out)
+        task = info.data.get("classification")
+        apart = [_side(task, step) is BookSide.HELD for step in plan]
+        held = sum(step.exact_share for step, one in zip(plan, apart, strict=True) if one)
+        total = sum(step.exact_share for step, one in zip(plan, apart, strict=True) if not one)
         if plan and total != 1:
             what = f"the {'training ' if held else ''}shares add up to {float(total):g}"
             raise ValueError(f"{what}; they must add up to exactly 1")
@@ -283,22 +286,29 @@ class Study:
 
     def side(self, step: PlanStep) -> BookSide:
         """The side for which the plan prices `step`."""
-        if self.classification is None:
-            return BookSide.ALL
-        return BookSide.HELD if step.held_out else BookSide.TRAIN
+        return _side(self.classification, step)
+
+
+def _side(task: Classification | None, step: PlanStep) -> BookSide:
+    if task is None or task.folds is not None:
+        return BookSide.ALL
+    return BookSide.HELD if step.query in HELD_OUT_QUERIES else BookSide.TRAIN
 
 
 _TASKS = ("segmentation", "classification")
 
 
 def _said(plain: dict[str, Any]) -> dict[str, Any]:
-    """The study without the tags, tables and statements on processing that nobody gave.
+    """The study without the tags, tables, folds and statements on processing that nobody gave.
 
     They came after the first studies: one that does not use them keeps the hash that it had.
     """
     plain = {name: value for name, value in plain.items() if name not in _TASKS or value}
-    if plain.get("classification") and plain["classification"]["training"] is None:
-        del plain["classification"]["training"]
+    if plain.get("classification"):
+        unused = {name for name in ("folds", "training") if plain["classification"][name] is None}
+        plain["classification"] = {
+            name: value for name, value in plain["classification"].items() if name not in unused
+        }
     plain["features"] = [
         {name: value for name, value in feature.items() if name != "tags" or value}
         for feature in plain["features"]

@@ -8,6 +8,7 @@ falls on the same side at every client and in every sum of a study.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,17 +145,30 @@ def columns(study: Study) -> int:
 
 
 def held_out(study: Study) -> tuple[int, int]:
-    """The parts that the evaluation counts and training does not."""
+    """The parts low .. high-1 that the evaluation counts and training does not, without folds."""
     return 0, round(study.classifying.holdout * PARTS)
+
+
+def held_ranges(study: Study) -> tuple[tuple[int, int], ...]:
+    """For each training of the study, the parts low .. high-1 that it leaves to its evaluation.
+
+    Folds divide all parts among them; without folds there is one range, that of `held_out`.
+    """
+    folds = study.classifying.folds
+    if folds is None:
+        return (held_out(study),)
+    ends = [fold * PARTS // folds for fold in range(folds + 1)]
+    return tuple(itertools.pairwise(ends))
 
 
 def book_side(study: Study, side: Side | None) -> BookSide:
     """On which side of the books a sum over the customers of `side` stands (None: everyone).
 
     Decided by this copy of the study, part by part: what is not wholly on one side of its own
-    split is a sum over all.
+    split is a sum over all. With folds every sum is one: whoever is held out is in the trainings of
+    the other folds.
     """
-    if side is None or study.classification is None:
+    if side is None or study.classification is None or study.classification.folds is not None:
         return BookSide.ALL
     counted, held = (s.holds(_EVERY_PART) for s in (side, Side(*held_out(study), inside=True)))
     if not (counted & held).any():

@@ -15,8 +15,8 @@ import numpy as np
 
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
 from kesit_privacy.scorecard import CHANCE
-from kesit_privacy.target import Side, Target, held_out
-from kesit_server.classification.classifier import Classifier
+from kesit_privacy.target import Side, Target
+from kesit_server.classification.classifier import Classifier, Trained
 from kesit_simulations.evaluation import NOTE
 
 
@@ -27,7 +27,8 @@ class ModelEvaluation:
     Attributes:
         rows: customers held out, of all clients together.
         auc, auc_pooled: area under the ROC curve on them (of more classes: mean of one against the
-            rest), of the federated model and of LogisticRegression without privacy.
+            rest), of the federated model and of LogisticRegression without privacy. With folds the
+            mean over them, each model on the customers whom its own training left out.
         average_precision, average_precision_pooled: likewise.
     """
 
@@ -64,15 +65,33 @@ def evaluate_model(classifier: Classifier, codes: CodeArray) -> ModelEvaluation 
     Returns:
         None if the rows held out, or those of training, are not of two classes at least.
     """
-    study, target = classifier.study, Target.of(classifier.study)
-    low, high = held_out(study)
-    train, known = Side(low, high, inside=False).counted(codes, target)
-    held, truth = Side(low, high, inside=True).counted(codes, target)
+    target = Target.of(classifier.study)
+    found = [_evaluate(fold, codes, target) for fold in classifier.folds]
+    folds = [one for one in found if one is not None]
+    if len(folds) < len(found) or not folds:
+        return None
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(one, name) for one in folds]))
+
+    return ModelEvaluation(
+        sum(one.rows for one in folds),
+        mean("auc"),
+        mean("auc_pooled"),
+        mean("average_precision"),
+        mean("average_precision_pooled"),
+    )
+
+
+def _evaluate(fold: Trained, codes: CodeArray, target: Target) -> ModelEvaluation | None:
+    """One model on the customers whom its training left out."""
+    train, known = Side(*fold.held, inside=False).counted(codes, target)
+    held, truth = Side(*fold.held, inside=True).counted(codes, target)
     classes = len(target.classes)
     if len(np.unique(truth)) < classes or len(np.unique(known)) < classes:
         return None
-    own = classifier.fitted.model.chances(held) / CHANCE
-    space = classifier.fitted.labels.space
+    own = fold.fitted.model.chances(held) / CHANCE
+    space = fold.fitted.labels.space
     fill = tuple(GRID // 2 for _ in space.features)
     pooled = _logistic(space.expand(train, fill), known, space.expand(held, fill))
     (area, area_pooled), (precision, precision_pooled) = (

@@ -147,6 +147,15 @@ def test_only_who_may_be_scored_is_scored(trained: tuple[Deployed, Path], tmp_pa
         told = " ".join(done.stdout.split())
         assert "998 without a ground" in told
         assert "1 with an open objection" in told
+        withdrawn, objecting, consenting = (
+            command("client", "explain", folder, person, "--home", home) for person in people
+        )
+        assert withdrawn.returncode != exits.OK
+        assert "has no ground for 'churn-prediction' now" in " ".join(withdrawn.stderr.split())
+        assert "tenure" not in withdrawn.stdout
+        assert "a human must answer it" in " ".join(objecting.stdout.split())
+        assert consenting.returncode == exits.OK, consenting.stderr
+        assert "Objection" not in consenting.stdout
         given = command(
             *("client", "score", folder, "--out", tmp_path / "given.csv"),
             *("--recipient", "Call centre", "--home", home),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,14 +16,15 @@ from classifier_cases import CLASSIFIER_GENERATORS, CLASSIFIER_STUDIES, VALID_CL
 from classifier_cases_logistic import VALID_LOGISTIC
 from kesit_privacy import canonical
 from kesit_privacy.cells import MAX_BINS
+from kesit_privacy.coordinates import Coordinates, level_table
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.errors import ProtocolError
-from kesit_privacy.features import GRID
+from kesit_privacy.features import GRID, Categorical
 from kesit_privacy.instruction import MAX_SCALE_BITS, MIN_SCALE_BITS, SCALE_BITS
 from kesit_privacy.queries import CATALOGUE, ClusterSums, bind, evaluation
 from kesit_privacy.queries.base import MAX_LENGTH
 from kesit_privacy.queries.clusters import EXACT, MAX_CENTRES
-from kesit_privacy.queries.labels import WEIGHT
+from kesit_privacy.queries.labels import WEIGHT, WEIGHT_BITS
 from kesit_privacy.queries.moments import LARGEST_FACTOR, LARGEST_RADIUS
 from kesit_privacy.queries.scores import LARGEST_EDGE, MAX_EDGES
 from kesit_privacy.scorecard import CHANCE, LARGEST
@@ -365,3 +368,32 @@ def test_no_query_that_fits_in_a_vector_outgrows_float64() -> None:
         else:
             with pytest.raises(ProtocolError):
                 bind(study, "cluster-sums", 1, params, SCALE_BITS)
+
+
+def test_a_lattice_below_the_weights_steps_is_refused() -> None:
+    """One feature may have all the weight; its steps must still be whole on the lattice."""
+    study = CLASSIFIER_STUDIES["two classes"]
+    features = len(Embedding.of(study).features)
+    params = {"held": [0, 200], "bins": 2, "weights": [WEIGHT] * features}
+    assert features == 1
+    with pytest.raises(ProtocolError, match="coarse"):
+        bind(study, "label-histograms", 1, params, WEIGHT_BITS - 1)
+    assert bind(study, "label-histograms", 1, params, WEIGHT_BITS).delta_sq == WEIGHT**2
+
+
+def test_a_list_of_many_levels_needs_no_table_of_them_all() -> None:
+    """A table of 4,096 levels by as many would be 128 MB, and anew for every few rows."""
+    feature = _levels(300)
+    space = Coordinates(Embedding((feature,), (0,)))
+    codes = np.arange(feature.cells, dtype=np.int16)[:, None]
+    np.testing.assert_array_equal(space.rows(codes), level_table(feature))
+    many = Coordinates(Embedding((_levels(4096),), (0,)))
+    tracemalloc.start()
+    assert many.rows(np.zeros((2, 1), dtype=np.int16)).shape == (2, 4098)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
+
+
+def _levels(count: int) -> Categorical:
+    return Categorical("categorical", "p", tuple(f"p{place}" for place in range(count)))

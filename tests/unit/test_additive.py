@@ -29,6 +29,8 @@ from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import Side, Target, held_out
 from kesit_server.classification import additive
+from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.fold import Fold
 from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
@@ -64,6 +66,12 @@ class Pooled:
         """Nobody watches."""
 
 
+def pooled_fit(sums: Pooled) -> Fitted:
+    """The study's one training over these sums."""
+    [fold] = Fold.all_of(sums)
+    return additive.fit(fold)
+
+
 def _auc(study: Study, codes: CodeArray, chances: FloatArray | IntArray) -> float:
     low, high = held_out(study)
     rows, truth = Side(low, high, inside=True).counted(codes, Target.of(study))
@@ -81,7 +89,7 @@ def test_without_noise_federated_is_pooled_to_the_bit(three: bool) -> None:
     study = study_from_tables(three_tables()) if three else churn_study()
     frame = churn_frame(2000)
     result = trained(study, frame, noise="off")
-    pooled = additive.fit(Pooled(study, customers(study, frame).codes))
+    pooled = pooled_fit(Pooled(study, customers(study, frame).codes))
     assert result.classifier.fitted.model == pooled.model
 
 
@@ -126,9 +134,9 @@ def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
         return sums[-1]
 
     one.sum = keep  # type: ignore[method-assign]
-    additive.fit(one)
+    pooled_fit(one)
     again = Repeats(study, two.codes)
-    additive.fit(again)
+    pooled_fit(again)
     assert [q.params() for q in again.queries] == [q.params() for q in one.queries]
 
 
@@ -150,7 +158,7 @@ def test_a_class_may_be_missing_at_some_clients() -> None:
     parts = (np.flatnonzero(leaves), np.flatnonzero(~leaves), np.array([], dtype=np.int64))
     plan = SimulationPlan(data="none", clients=3, noise="off")
     divided = replace(customers(study, frame), parts=parts)
-    pooled = additive.fit(Pooled(study, divided.codes))
+    pooled = pooled_fit(Pooled(study, divided.codes))
     federated = simulate(study, plan, divided).classifier.fitted
     # Another roster has another noise, which sets how much is smoothed: what is summed is the same.
     np.testing.assert_allclose(federated.labels.by_class, pooled.labels.by_class, rtol=1e-12)
@@ -176,8 +184,8 @@ def test_customers_of_unknown_label_are_left_out() -> None:
         pl.concat_str(pl.lit("x"), pl.col("id")).alias("id"),
     )
     both = pl.concat([frame, extra])
-    one = additive.fit(Pooled(study, customers(study, frame).codes))
-    two = additive.fit(Pooled(study, customers(study, both).codes))
+    one = pooled_fit(Pooled(study, customers(study, frame).codes))
+    two = pooled_fit(Pooled(study, customers(study, both).codes))
     assert one.model == two.model
 
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from classifierkit import churn_frame, churn_study
 from kesit_client.cache import CachedRows
-from kesit_client.coding import Coverage, check, coverage, encode
+from kesit_client.coding import Coverage, check, coverage, encode, encode_with_ids, written_ids
 from kesit_client.errors import DataError
 from kesit_client.sources import FrameSource
 from kesit_privacy.embedding import Embedding
@@ -463,3 +464,19 @@ def test_no_number_is_nobody() -> None:
     """Else two customers without a number would be one, and hide each other."""
     table = pl.DataFrame({"id": [1.0, math.nan, math.nan], "x": [0.0, 0.5, 1.0], "y": [0.0, 1, 1]})
     assert encode(table, small_study(), "id").tolist() == [[0, 0]]
+
+
+ODD_IDS = [1.5, 1e30, -1e300, 2.0**63, math.inf, -math.inf, math.nan]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+def test_an_odd_id_does_not_change_how_others_are_written(odd: float) -> None:
+    """Else one customer would decide who is held out, and whose consents are found."""
+    study = churn_study()
+    many = churn_frame(300).with_columns(pl.Series("id", np.arange(300.0)))
+    one = many.head(1).with_columns(pl.Series("id", [odd]))
+    alone, ids = encode_with_ids(many, study, "id")
+    assert written_ids(ids) == [str(number) for number in range(300)]
+    both, beside = encode_with_ids(pl.concat([many, one]), study, "id")
+    assert written_ids(beside)[:300] == written_ids(ids)
+    np.testing.assert_array_equal(both[:300], alone)

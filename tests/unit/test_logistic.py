@@ -31,6 +31,7 @@ from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import Side, Target, held_out
 from kesit_server.classification import logistic, training
+from kesit_server.classification.fold import Fold
 from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
@@ -91,7 +92,7 @@ def test_without_noise_federated_is_pooled_to_the_bit(three: bool) -> None:
     study = _three() if three else _study()
     frame = churn_frame(2000)
     result = trained(study, frame, noise="off")
-    pooled = training.fit(Pooled(study, customers(study, frame).codes))
+    pooled = training.fit(*Fold.all_of(Pooled(study, customers(study, frame).codes)))
     found = result.classifier.fitted
     assert found.labels.customers == pooled.labels.customers
     np.testing.assert_array_equal(found.labels.by_class, pooled.labels.by_class)
@@ -102,7 +103,7 @@ def test_without_noise_it_is_scikit_learn_s() -> None:
     """On the same coordinates: the same order of customers, and nearly the same log odds."""
     study, frame = _study(), churn_frame(20_000)
     codes = customers(study, frame).codes
-    model = logistic.fit(Pooled(study, codes, told=NO_NOISE)).model
+    model = logistic.fit(*Fold.all_of(Pooled(study, codes, told=NO_NOISE))).model
     space = Coordinates(Embedding.of(study))
     (rows, truth), (held, _) = (_side(study, codes, inside=inside) for inside in (False, True))
     best = LogisticRegression(C=1e3, max_iter=1000).fit(space.rows(rows) / UNIT, truth)
@@ -172,9 +173,9 @@ def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
         return sums[-1]
 
     one.sum = keep  # type: ignore[method-assign]
-    logistic.fit(one)
+    logistic.fit(*Fold.all_of(one))
     again = Repeats(study, two.codes)
-    logistic.fit(again)
+    logistic.fit(*Fold.all_of(again))
     assert [q.params() for q in again.queries] == [q.params() for q in one.queries]
     assert len(again.queries) + 3 <= 9  # hello, evaluation and the end
 
@@ -197,7 +198,7 @@ def test_a_class_may_be_missing_at_some_clients() -> None:
     divided = replace(customers(study, frame), parts=parts)
     found = simulate(study, SimulationPlan(data="none", clients=3, noise="off"), divided)
     held, truth = _side(study, divided.codes, inside=True)
-    pooled = logistic.fit(Pooled(study, divided.codes)).model
+    pooled = logistic.fit(*Fold.all_of(Pooled(study, divided.codes))).model
     federated = found.classifier.fitted.model
     one, two = (
         float(roc_auc_score(truth, model.points(held)[:, 0])) for model in (federated, pooled)
@@ -209,7 +210,7 @@ def test_a_constant_feature_and_one_that_is_always_missing_say_nothing() -> None
     study = _study(epsilon=8.0)
     codes = customers(study, churn_frame(4000)).codes
     codes[:, 0], codes[:, 1] = 4000, -1
-    fitted = logistic.fit(Pooled(study, codes))
+    fitted = logistic.fit(*Fold.all_of(Pooled(study, codes)))
     held, truth = _side(study, codes, inside=True)
     points = fitted.model.points(held)[:, 0]
     assert roc_auc_score(truth, points) > 0.55  # the channel is left
@@ -234,15 +235,15 @@ def test_customers_of_unknown_label_are_left_out() -> None:
         pl.concat_str(pl.lit("x"), pl.col("id")).alias("id"),
     )
     both = pl.concat([frame, extra])
-    one = logistic.fit(Pooled(study, customers(study, frame).codes))
-    two = logistic.fit(Pooled(study, customers(study, both).codes))
+    one = logistic.fit(*Fold.all_of(Pooled(study, customers(study, frame).codes)))
+    two = logistic.fit(*Fold.all_of(Pooled(study, customers(study, both).codes)))
     assert one.model == two.model
 
 
 def test_it_counts_customers_by_cell_as_the_first_sum_tells_them() -> None:
     study, frame = _study(), churn_frame(5000)
     codes = customers(study, frame).codes
-    labels = logistic.fit(Pooled(study, codes, told=NO_NOISE)).labels
+    labels = logistic.fit(*Fold.all_of(Pooled(study, codes, told=NO_NOISE))).labels
     rows, truth = _side(study, codes, inside=False)
     assert labels.customers == pytest.approx(len(rows), rel=0.01)  # long rows are clipped
     assert labels.by_class == pytest.approx(np.bincount(truth), rel=0.01)
@@ -259,5 +260,5 @@ def test_little_noise_and_much_noise_are_survived() -> None:
     codes = customers(_study(), churn_frame(300)).codes
     for epsilon, told in ((0.1, 1.0), (50.0, 1.0), (50.0, NO_NOISE)):
         study = _study(epsilon=epsilon)
-        fitted = logistic.fit(Pooled(study, codes, told=told))
+        fitted = logistic.fit(*Fold.all_of(Pooled(study, codes, told=told)))
         assert all(np.isfinite(spread).all() for spread in fitted.spreads)

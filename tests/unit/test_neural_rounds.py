@@ -17,6 +17,7 @@ from kesit_server.classification import neural
 from kesit_server.classification.card import model_card
 from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.fold import Fold
 from kesit_server.classification.onnx_export import onnx_model
 from kesit_server.pots import Spent
 from kesit_server.statement import as_text, privacy_statement
@@ -32,7 +33,7 @@ CODES = coded(STUDY, 400)
 def fitted(run: Run) -> Fitted:
     """Trained over the run, after its hello."""
     run.federation.hello()
-    return neural.fit(run.federation)
+    return neural.fit(*Fold.all_of(run.federation))
 
 
 def rounds(run: Run) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from classifierkit import churn_frame, churn_study, three_tables, trained
 from kesit_client import scoring
 from kesit_privacy import model_file
 from kesit_privacy.embedding import Embedding
+from kesit_privacy.errors import ModelError
 from kesit_privacy.features import Feature, Numeric
 from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Line, Scorecard
@@ -61,6 +63,35 @@ def test_cells_agree(tmp_path: Path, three: bool) -> None:
     found = _run(model, frame)
     found = found if three else found[:, 1:]
     np.testing.assert_allclose(found, told, atol=2 / 2**14)  # chances are rounded down to 2^-14
+
+
+def _renamed(model: ScoringModel, names: list[str]) -> ScoringModel:
+    features = tuple(replace(f, name=n) for f, n in zip(model.features, names, strict=True))
+    parts = model.model.parts
+    card = Scorecard(Embedding(features, (0, 1, 2)), model.model.intercept, parts)
+    return replace(model, features=features, model=card)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["intercept", "zero", "n1"],
+        ["f0.ends", "f1.points", "n0"],
+        ["kesit.n0", "kesit._zero", "kesit.__n3"],
+    ],
+)
+def test_a_feature_may_have_any_name(tmp_path: Path, names: list[str]) -> None:
+    """Also one that the graph would have used inside."""
+    result = trained(churn_study(), churn_frame(3000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    model = model_file.read(tmp_path)
+    frame = churn_frame(50, seed=5)
+    told = scoring.score(model, frame, "id")["chance: yes"].to_numpy()
+    other = _renamed(model, names)
+    frame = frame.rename(dict(zip([f.name for f in model.features], names, strict=True)))
+    np.testing.assert_allclose(_run(other, frame)[:, 1], told, atol=2 / 2**14)
+    with pytest.raises(ModelError, match="as the output of the ONNX graph is"):
+        onnx_model(_renamed(model, [*names[:2], "chances"]))
 
 
 def test_lines_agree_within_a_point() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,12 @@ def test_the_table_of_chunks_is_that_of_the_whole(
     assert scoring.score(model, fresh, "id").equals(whole)
 
 
+def test_an_id_that_is_called_like_a_score_is_told(model: ScoringModel) -> None:
+    frame = churn_frame(5).rename({"id": "chance: yes"})
+    with pytest.raises(SourceError, match="another name"):
+        scoring.score(model, frame, "chance: yes")
+
+
 def test_more_classes_have_a_column_each_and_add_up_to_one(tmp_path: Path) -> None:
     model = _model(tmp_path / "three", three=True)
     found = scoring.score(model, churn_frame(500, seed=9), "id")
@@ -125,6 +132,24 @@ BREAKS = {
         plain | {"features": [{"kind": "numeric", "name": "tenure"}, *plain["features"][1:]]}
     ),
     "a list": lambda plain: "[]",
+    "a class twice": lambda plain: json.dumps(plain | {"classes": ["yes", "yes"]}),
+    "a class that steers a terminal": lambda plain: json.dumps(
+        plain | {"classes": ["no", "yes\x1b[2J"]}
+    ),
+    "a purpose of two lines": lambda plain: json.dumps(plain | {"purpose": "churn\nall is well"}),
+    "a ground that no law knows": lambda plain: json.dumps(plain | {"legal_basis": "because"}),
+    "a feature twice": lambda plain: json.dumps(
+        plain | {"features": [plain["features"][0], *plain["features"][::2]]}
+    ),
+    "endless customers": lambda plain: json.dumps(
+        plain | {"cell_customers": [[math.inf] * len(c) for c in plain["cell_customers"]]}
+    ),
+    "customers that are no number": lambda plain: json.dumps(
+        plain | {"cell_customers": [[math.nan] * len(c) for c in plain["cell_customers"]]}
+    ),
+    "customers beyond doubles": lambda plain: json.dumps(
+        plain | {"cell_customers": [[10**400] * len(c) for c in plain["cell_customers"]]}
+    ),
 }
 
 

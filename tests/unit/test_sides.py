@@ -33,7 +33,7 @@ from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Side, book_side, held_out
 from kit import SERVER, mixed_study, query_for, random_codes
 from query_cases import drawn
-from sidekit import STUDY, PartLedger, query
+from sidekit import STUDY, RunLedgers, query
 
 ALL, TRAIN, HELD = BookSide
 SIDES = st.sampled_from(list(BookSide))
@@ -189,31 +189,33 @@ FACTS = st.tuples(
     SIDES,
     st.sampled_from(["s", "t", "u"]),
     st.integers(0, 100),  # at
+    st.sampled_from("ab"),  # run
 )
 PURPOSE = {"s": "p", "t": "p", "u": "q"}
 RANGES = {ALL: (0, PARTS, True), TRAIN: (0, 200, False), HELD: (0, 200, True)}
 
 
-def dearest(facts: Sequence[tuple[int, BookSide, str, int]]) -> int:
-    """What one customer paid at most, who may be in the dearest part of each study."""
-    ledgers: dict[str, PartLedger] = {}
-    for units, side, study, _ in facts:
+def dearest(facts: Sequence[tuple[int, BookSide, str, int, str]]) -> int:
+    """What one customer paid at most, who may be in the dearest part of each run of each study."""
+    found = RunLedgers()
+    for units, side, study, _, run in facts:
         low, high, inside = RANGES[side]
-        ledgers.setdefault(study, PartLedger()).charge(units, low, high, inside=inside)
-    return sum(ledger.dearest for ledger in ledgers.values())
+        found.ledgers[study + run].charge(units, low, high, inside=inside)
+    return found.dearest
 
 
 @settings(max_examples=60, deadline=None)
 @given(facts=st.lists(FACTS, max_size=20), since=st.integers(0, 101), seed=st.integers(0, 99))
 def test_books_count_what_the_dearest_customer_paid(
-    facts: list[tuple[int, BookSide, str, int]], since: int, seed: int
+    facts: list[tuple[int, BookSide, str, int, str]], since: int, seed: int
 ) -> None:
     """In any order: of one study, one purpose, a period, and in all."""
     with closing(Store.in_memory()) as store, store.transaction() as books:
         shuffled = list(enumerate(facts))
         random.Random(seed).shuffle(shuffled)
-        for number, (units, side, study, at) in shuffled:
-            charge = Charge(str(number), "s", 1, b"", study, PURPOSE[study], units, at, side=side)
+        for number, (units, side, study, at, run) in shuffled:
+            place = (study + run, str(number), 1, b"")
+            charge = Charge(*place, study, PURPOSE[study], units, at, side=side)
             assert books.add_charge(charge) == 1
         assert books.spent() == dearest(facts)
         for study in PURPOSE:
@@ -222,8 +224,8 @@ def test_books_count_what_the_dearest_customer_paid(
             own = [f for f in facts if PURPOSE[f[2]] == purpose]
             assert books.spent(purpose=purpose) == dearest(own)
         assert books.spent(since=since) == dearest([f for f in facts if f[3] >= since])
-        read = {int(c.run): c.side for n in range(len(facts)) for c in books.charges(str(n))}
-        assert read == {number: side for number, (_, side, _, _) in enumerate(facts)}
+        read = {int(c.step): c.side for s in PURPOSE for r in "ab" for c in books.charges(s + r)}
+        assert read == {number: side for number, (_, side, *_) in enumerate(facts)}
 
 
 def test_a_period_that_begins_between_training_and_evaluation_counts_the_evaluation() -> None:
@@ -231,7 +233,7 @@ def test_a_period_that_begins_between_training_and_evaluation_counts_the_evaluat
     with closing(Store.in_memory()) as store:
         with store.transaction() as books:
             for number, (side, at) in enumerate([(TRAIN, 10.0), (HELD, 20.0)]):
-                books.add_charge(Charge(str(number), "s", 1, b"", "s", "p", 7, at, side=side))
+                books.add_charge(Charge("r", str(number), 1, b"", "s", "p", 7, at, side=side))
             assert books.spent() == 7
             assert books.spent(since=15.0) == 7
         assert [spent.units for spent in journal.spent_by(store, "study")] == [7]
@@ -354,7 +356,7 @@ def test_of_logs_that_contradict_each_other_the_dearest_counts_on_each_side(
         for units, side in told:
             store.merge([entry(units, side)], ME)
         with store.transaction() as books:
-            paid = books.by_study().get("ab" * 32, BySide())
+            paid = books.by_run().get(("ab" * 32, "0" * 32), BySide())
         for units, side in told:
             one = BySide.total([(units, side)])
             assert paid.train >= one.train
@@ -399,7 +401,7 @@ def test_a_log_that_moves_a_charge_to_the_cheaper_side_lifts_nothing(tmp_path: P
         store.merge(truth, ME)
         assert store.restored is None
         with store.transaction() as books:
-            assert books.by_study()["ab" * 32] == BySide(18, 9)
+            assert books.by_run()["ab" * 32, "0" * 32] == BySide(18, 9)
 
 
 def test_parts_of_customers_are_spread_over_both_sides() -> None:

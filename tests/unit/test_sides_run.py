@@ -27,7 +27,7 @@ from kesit_privacy.instruction import Instruction
 from kesit_privacy.queries import Query
 from kesit_privacy.sides import BookSide, BySide
 from kesit_privacy.spending import read_log, sign_log
-from kesit_privacy.study import Study
+from kesit_privacy.study import PlanStep, Study
 from kesit_privacy.wire import RefusalCode
 from kesit_server.errors import FederationError
 from kesit_server.federation import Federation
@@ -35,7 +35,7 @@ from kesit_server.statement import APART, as_text, privacy_statement
 from kit import SERVER, ask, instruct, keep_books, random_codes, restarted, say_hello, small_nodes
 from kit import spent as spent_by
 from runs import Run
-from sidekit import EVALUATION, STUDY, TRAINING, PartLedger, query
+from sidekit import EVALUATION, STUDY, TRAINING, RunLedgers, query
 
 OK, NO, BUDGET = RefusalCode.OK, RefusalCode.NOT_IN_PLAN, RefusalCode.BUDGET
 
@@ -46,7 +46,7 @@ class Asked:
 
     study: Study = STUDY
     nodes: list[Node] = field(default_factory=list)
-    ledger: PartLedger = field(default_factory=PartLedger)
+    ledger: RunLedgers = field(default_factory=RunLedgers)
 
     def __post_init__(self) -> None:
         self.nodes = small_nodes(self.study, random_codes(self.study, 40), 4)
@@ -77,7 +77,8 @@ class Asked:
         side = asked.counts
         assert side is not None
         for charge in new:
-            self.ledger.charge(charge.units, side.low, side.high, inside=side.inside)
+            ledger = self.ledger.ledgers[order.run]
+            ledger.charge(charge.units, side.low, side.high, inside=side.inside)
         assert spent_by(self.node, self.study) == self.ledger.dearest <= self.study.mu2_units
         return code
 
@@ -117,19 +118,20 @@ def test_a_sum_over_less_of_its_side_is_answered_and_paid_by_the_side(held: list
     assert asked.ask(asked.run(), "labels", query("labels", held=held)) is OK
     paid = asked.node.store.transaction()
     with paid as books:
-        (found,) = books.by_study().values()
+        (found,) = books.by_run().values()
     assert found == BySide(train=found.units, held=0)
 
 
 @pytest.mark.parametrize("order", [[*TRAINING, EVALUATION], [EVALUATION, *TRAINING]])
 def test_the_same_study_again_and_again_spends_each_side_once(order: list[str]) -> None:
     asked = Asked()
-    first, again = [asked.ask(asked.run(), step) for step in order], []
+    transcript, again = asked.run(), []
+    first = [asked.ask(transcript, step) for step in order]
     assert first == [OK] * len(order)
     # The evaluation's whole budget is the training's, too; only rounding is left.
     assert asked.ledger.dearest >= STUDY.mu2_units * (1 - 1e-6)
     with asked.node.store.transaction() as books:
-        (paid,) = books.by_study().values()
+        (paid,) = books.by_run().values()
     assert min(paid.train, paid.held) >= STUDY.mu2_units * (1 - 1e-6)
     for _ in range(2):
         transcript = asked.run()
@@ -142,8 +144,25 @@ def test_what_one_side_left_is_not_the_other_s() -> None:
     transcript = asked.run()
     assert asked.ask(transcript, EVALUATION) is OK
     assert asked.ask(asked.run(), EVALUATION) is BUDGET
+    assert asked.ask(transcript, "labels") is OK
     codes = [asked.ask(asked.run(), "labels") for _ in range(4)]
-    assert codes == [OK, OK, OK, BUDGET]  # shares of 30 %
+    assert codes == [BUDGET] * 4
+
+
+def test_sides_of_two_runs_add_up_since_a_customer_may_have_another_id_in_each() -> None:
+    """Else whoever changes sides between runs would pay for both, and no books would notice."""
+    asked = Asked()
+    codes = [asked.ask(asked.run(), "labels") for _ in range(3)]
+    assert codes == [OK] * 3  # shares of 30 %
+    assert asked.ask(asked.run(), EVALUATION) is BUDGET
+    asked = Asked(replace(STUDY, name="other", plan=(*STUDY.plan[:-1], _half(STUDY))))
+    assert asked.ask(asked.run(), "labels") is OK
+    assert asked.ask(asked.run(), EVALUATION) is OK
+    assert asked.ask(asked.run(), "labels") is BUDGET
+
+
+def _half(study: Study) -> PlanStep:
+    return replace(study.plan[-1], share=0.5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -357,7 +376,7 @@ def test_the_plan_s_table_tells_the_evaluation_s_noise() -> None:
     run = Run(STUDY, 4)
     finish(run, [EVALUATION])
     (opened,) = run.federation.sums
-    (step,) = (step for step in STUDY.plan if step.held_out)
+    (step,) = (step for step in STUDY.plan if STUDY.side(step) is BookSide.HELD)
     assert count_noise(STUDY, step, 4) == pytest.approx(opened.sigma, rel=1e-6)
 
 

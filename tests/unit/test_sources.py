@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 import sqlalchemy
 
+from classifierkit import churn_frame, churn_study
 from kesit_client import cache
 from kesit_client.cache import CachedRows
 from kesit_client.coding import encode
@@ -470,3 +471,19 @@ def test_rows_that_are_old_serve_a_new_run(tmp_path: Path, study: Study) -> None
     rows.prepare("run-2")
     (tmp_path / "a.csv").unlink(missing_ok=True)
     assert len(rows.codes("run-2")) == len(CUSTOMERS)
+
+
+def test_a_classifier_s_run_never_reads_ids_twice(tmp_path: Path) -> None:
+    """With another id column, or with new ids, its customers would change sides within the run."""
+    frame = churn_frame(50).with_columns(pl.Series("new", [f"n{place}" for place in range(50)]))
+    frame.write_csv(tmp_path / "a.csv")
+    study, folder = churn_study(), tmp_path / "cache"
+    rows = CachedRows(FileSource(tmp_path / "a.csv", "id"), study, folder)
+    rows.prepare("run")
+    assert (rows.codes("run") == encode(frame, study, "id")).all()
+    other = CachedRows(FileSource(tmp_path / "a.csv", "new"), study, folder)
+    with pytest.raises(SourceError, match="rows with which the run began are gone"):
+        other.codes("run")
+    rows.release("run")
+    with pytest.raises(SourceError, match="rows with which the run began are gone"):
+        rows.codes("run")

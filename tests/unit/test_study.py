@@ -119,8 +119,7 @@ def test_the_full_study_is_a_study() -> None:
     assert study.step("none") is None
 
 
-def test_the_tests_below_know_every_field() -> None:
-    """A field that is added to a study must be added here (or in test_classification_study)."""
+def test_the_tests_below_know_every_field() -> None:  # a classifier's: test_classification_study
     assert {*FULL, "classification"} == {field.name for field in fields(Study)}
     nested = {
         Segmentation: FULL["segmentation"],
@@ -491,8 +490,8 @@ def test_shares_must_add_up_to_exactly_one(shares: tuple[float, ...], total: str
 )
 def test_the_steps_together_never_exceed_the_study(cuts: list[int], epsilon: float) -> None:
     """Shares are the decimals in the file: 0.1 + 0.2 + 0.3 + 0.4 is 1, whatever doubles say."""
-    edges = [0, *cuts, 10_000]
-    parts = [float(Fraction(high - low, 10_000)) for low, high in itertools.pairwise(edges)]
+    edges = itertools.pairwise([0, *cuts, 10_000])
+    parts = [float(Fraction(high - low, 10_000)) for low, high in edges]
     plan = [step | {"share": part} for step, part in zip(FULL["plan"], parts, strict=True)]
     study = small_study(plan=plan, epsilon=epsilon)
     units = [study.step_units(step) for step in study.plan]

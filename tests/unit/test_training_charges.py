@@ -27,6 +27,7 @@ from kesit_privacy.network import LARGEST_WEIGHT
 from kesit_privacy.queries import LabelHistograms, TrainedWeights
 from kesit_privacy.sides import BookSide
 from kesit_privacy.spending import Spending, read_log, sign_log
+from kesit_privacy.target import held_out
 from kesit_privacy.wire import Refusal, RefusalCode, refusal
 from kesit_server.classification.labels import labels_query
 from kit import SERVER, ask, begin, instruct, opened, restarted, say_hello
@@ -236,7 +237,7 @@ def test_nan_weights_have_no_way_in(stand_in: list[TrainedWeights]) -> None:
 
 def test_no_other_query_goes_without_noise(stand_in: list[TrainedWeights]) -> None:
     run = start(stand_in)
-    query = labels_query(run.study)
+    query = labels_query(run.study, list(held_out(run.study)))
     assert isinstance(query, LabelHistograms)
     order = instruct(run.study, run.transcript, "labels", query)
     silent = replace(order, variance=(0, 1))
@@ -309,6 +310,29 @@ def test_restored_books_learn_of_trainings_from_the_log(
     assert trainings(node) == 2
     with store.transaction() as books, pytest.raises(Refusal, match="study's pot"):
         pots.check(run.study, node.policy, books)
+
+
+def test_a_log_that_makes_a_training_cheaper_lifts_nothing(
+    stand_in: list[TrainedWeights], tmp_path: Path
+) -> None:
+    """Or leaves out that it was one: its charge is of 0 units, and says nothing of its cost."""
+    path = tmp_path / "books.sqlite"
+    run = start(stand_in, path)
+    shutil.copyfile(path, tmp_path / "backup.sqlite")
+    order = run.order()
+    assert ask(run.node, order, run.transcript)[0] is RefusalCode.OK
+    run.node.store.close()
+    shutil.copyfile(tmp_path / "backup.sqlite", path)
+    store = Store.open(path)
+    truth = logged(run, order)
+    assert truth.trained is not None
+    for lie in (None, replace(truth.trained, rate=1), replace(truth.trained, noise=10**6)):
+        store.merge([replace(truth, trained=lie)], run.node.me)
+        assert store.restored is not None
+    store.merge([truth], run.node.me)
+    assert store.restored is None
+    assert trainings(replace(run.node, store=store)) == 3  # two lies count beside the truth
+    assert store.merge([truth], run.node.me) == 0
 
 
 def test_logs_of_sums_are_as_they_were(stand_in: list[TrainedWeights], tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ class LabelHistograms(Query):
         )
         if query.length > MAX_LENGTH:
             raise refuse("the histograms have too many cells")
-        if (min(query.weights) << scale_bits) < (FINEST_COUNT << WEIGHT_BITS):
+        finest = min(query.weights) << scale_bits
+        if scale_bits < WEIGHT_BITS or finest < (FINEST_COUNT << WEIGHT_BITS):
             raise refuse("the lattice is too coarse")
         return query
 

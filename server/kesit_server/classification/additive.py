@@ -9,42 +9,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from kesit_privacy import classifier_recipes
 from kesit_privacy.features import FloatArray
 from kesit_privacy.queries import ResidualSums
 from kesit_privacy.scorecard import LARGEST, LOGIT, Cells, Scorecard
-from kesit_privacy.study import Study
-from kesit_privacy.target import Side, held_out
 from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.fold import Fold
 from kesit_server.classification.labels import SCALE, Labels, labels_query, whole_weights
 from kesit_server.classification.learning import Learner
 from kesit_server.classification.moments import Scores, slopes
-from kesit_server.sums import Sums
 
 
-def fit(federation: Sums) -> Fitted:
+def fit(fold: Fold) -> Fitted:
     """Train over a federation whose hello is done.
 
     Raises:
         BudgetError, FederationError: too little, or too few, is left for a sum.
     """
-    study = federation.study
-    first = labels_query(study)
-    labels = Labels.of(first, federation.sum("labels", first))
+    study = fold.study
+    first = labels_query(study, fold.counted)
+    labels = Labels.of(first, fold.sum("labels", first))
     odds, first_spreads, freedom = _alone(labels)
     left_out = _left_out(labels, odds, study.classifying.keep)
     odds = [values * (k not in left_out) for k, values in enumerate(odds)]
     freedom[list(left_out)] = 0
     scores = Scores.of(labels, odds)
-    second = scores.query(study)
-    found = slopes(second, federation.sum("moments", second), scores)
+    second = scores.query(study, fold.counted)
+    found = slopes(second, fold.sum("moments", second), scores)
     two = len(labels.shares) == 2
     learners = [
         Learner(scores, found, 1 if two else c, two, left_out) for c in range(labels.target.logits)
     ]
-    for step in classifier_recipes.rounds(study):
-        query = _residuals(study, _model(labels, learners), freedom)
-        opened = federation.sum(step, query)
+    for step in fold.rounds():
+        query = _residuals(fold, _model(labels, learners), freedom)
+        opened = fold.sum(step, query)
         noise = opened.sigma / query.amplitudes
         parts = query.split(opened.values)
         for place, learner in enumerate(learners):
@@ -81,15 +78,15 @@ def _left_out(labels: Labels, odds: list[FloatArray], keep: int | None) -> froze
     return frozenset(int(place) for place in order[keep:])
 
 
-def _residuals(study: Study, model: Scorecard, freedom: FloatArray) -> ResidualSums:
+def _residuals(fold: Fold, model: Scorecard, freedom: FloatArray) -> ResidualSums:
     """The query for what the model gets wrong; features that tell more get more weight."""
     params = {
-        "held": Side(*held_out(study), inside=False).params(),
+        "held": fold.counted,
         "model": model.params(),
-        "bins": study.classifying.bins,
+        "bins": fold.study.classifying.bins,
         "weights": whole_weights(np.where(freedom > 0, np.maximum(freedom, 1), 0) ** 0.25),
     }
-    return ResidualSums.bind(study, params, scale_bits=SCALE)
+    return ResidualSums.bind(fold.study, params, scale_bits=SCALE)
 
 
 def _model(labels: Labels, learners: list[Learner]) -> Scorecard:

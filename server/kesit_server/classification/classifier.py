@@ -10,20 +10,22 @@ from kesit_privacy.study import Study
 from kesit_server.classification.evaluation import assess, evaluation_query
 from kesit_server.classification.expected import Expected
 from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.judged import ModelEvaluation
+from kesit_server.classification.fold import Fold
+from kesit_server.classification.folds import mean_judged, mean_model
+from kesit_server.classification.judged import Judged
 from kesit_server.classification.sparsity import sparse
 from kesit_server.classification.training import fit
-from kesit_server.classification.uplift import Uplift, uplift
+from kesit_server.classification.uplift import uplift
 from kesit_server.errors import FederationError
 from kesit_server.sums import Sums
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the evaluation sum tells: metrics, and for a study with arms what choosing gains."""
+class Trained:
+    """A model, and the parts low .. high-1 of customers whom its training left out."""
 
-    evaluation: ModelEvaluation
-    uplift: tuple[Uplift, ...] = ()
+    held: tuple[int, int]
+    fitted: Fitted
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,17 @@ class Classifier:
     """A trained model of the study's target.
 
     Attributes:
+        fitted: the result; with folds the mean of theirs.
         judged: None if failed attempts ate the evaluation's budget, or too few members were left.
+            With folds the mean of what those found that had an evaluation.
+        folds: what was trained, and on whom; one without folds.
     """
 
     study: Study
     fitted: Fitted
     noisy: bool
     judged: Judged | None = None
+    folds: tuple[Trained, ...] = ()
 
 
 def classify(federation: Sums) -> Classifier:
@@ -47,21 +53,40 @@ def classify(federation: Sums) -> Classifier:
         BudgetError: too little is left for a training sum.
         FederationError: too few members are left for one.
     """
-    fitted = sparse(fit(federation), federation.study.classifying.l1)
-    return Classifier(federation.study, fitted, federation.noisy, _judged(federation, fitted))
+    study, folds = federation.study, Fold.all_of(federation)
+    penalty = study.classifying.l1
+    whole = [fit(fold) for fold in folds]
+    fitted = [sparse(own, penalty) for own in whole]
+    found = [_judged(fold, own) for fold, own in zip(folds, fitted, strict=True)]
+    told = [judged for judged in found if judged is not None]
+    return Classifier(
+        study,
+        sparse(mean_model(whole), penalty),  # not the mean of sparse ones, where few features leave
+        federation.noisy,
+        _together(study, told),
+        tuple(Trained(fold.held, own) for fold, own in zip(folds, fitted, strict=True)),
+    )
 
 
-def _judged(federation: Sums, fitted: Fitted) -> Judged | None:
-    """The evaluation; the model stands without it, for it is paid."""
-    study, step = federation.study, classifier_recipes.EVALUATION.step
-    expected = Expected.of(study, fitted.labels, fitted.model)
+def _together(study: Study, told: list[Judged]) -> Judged | None:
+    """What the evaluations that there were say of the study's one training, or of its folds."""
+    if not told or study.classifying.folds is None:
+        return told[0] if told else None
+    return mean_judged(told)
+
+
+def _judged(fold: Fold, fitted: Fitted) -> Judged | None:
+    """A fold's evaluation; the model stands without it, for it is paid."""
+    study, step, sums = fold.study, classifier_recipes.EVALUATION.step, fold.sums
+    expected = Expected.of(study, fitted.labels, fitted.model, fold.share)
     try:
-        query = evaluation_query(study, fitted.model, expected, federation.noise_ahead(step, 1.0))
-        opened = federation.sum(step, query)
+        noise = fold.noise_ahead(step, 1.0)
+        query = evaluation_query(study, fitted.model, expected, noise, fold.held)
+        opened = fold.sum(step, query)
     except (BudgetError, FederationError) as error:
-        federation.note(f"{step} is left out. {error.cause}")
+        sums.note(f"{step}{fold.suffix} is left out. {error.cause}")
         return None
-    evaluation = assess(query, opened, expected, noisy=federation.noisy)
+    evaluation = assess(query, opened, expected, noisy=sums.noisy)
     if query.arms is None:
         return Judged(evaluation)
-    return Judged(evaluation, uplift(query, opened, expected.threshold, noisy=federation.noisy))
+    return Judged(evaluation, uplift(query, opened, expected.threshold, noisy=sums.noisy))

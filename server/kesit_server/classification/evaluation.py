@@ -35,16 +35,21 @@ RARE = 0.1
 
 
 def evaluation_query(
-    study: Study, model: Model, expected: Expected, noise: float
+    study: Study,
+    model: Model,
+    expected: Expected,
+    noise: float,
+    held: tuple[int, int] | None = None,
 ) -> ScoreEvaluation:
     """The query, with as many cells as this noise lets them be of use.
 
     Args:
         noise: σ of the sum at Δ = 1, as `Sums.noise_ahead` tells it.
+        held: parts of the customers who are counted; those of `target.held_out` if None.
     """
     logits = len(expected.scores)
     params = {
-        "held": Side(*held_out(study), inside=True).params(),
+        "held": Side(*(held or held_out(study)), inside=True).params(),
         "model": model.params(),
         "edges": [[0]] * logits if logits == 1 else [[1]] * logits,
         "share": 0 if logits == 1 else CONFUSION,

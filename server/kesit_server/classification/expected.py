@@ -147,12 +147,15 @@ class Expected:
     given: float | None = None
 
     @classmethod
-    def of(cls, study: Study, labels: Labels, model: Model) -> Expected:
-        """From the first sum and a model, whatever kind it is: synthetic rows are scored."""
+    def of(cls, study: Study, labels: Labels, model: Model, held: float) -> Expected:
+        """From the first sum and a model, whatever kind it is: synthetic rows are scored.
+
+        Args:
+            held: share of the customers that is held out.
+        """
         rng = np.random.default_rng(0)  # the same released values cut the same cells
         codes = [_customers(study, labels, kind, rng) for kind in range(len(labels.shares))]
         points = tuple(model.points(rows) for rows in codes)
-        held = study.classifying.holdout
         sizes = np.maximum(labels.by_class, 1) * held / (1 - held)
         return cls(points, sizes, study.classifying.threshold)
 

@@ -18,7 +18,7 @@ from kesit_privacy.features import Categorical, FloatArray, IntArray
 from kesit_privacy.queries import SecondMoments
 from kesit_privacy.queries.second_moments import CONSTANT
 from kesit_privacy.study import Study
-from kesit_privacy.target import Side, Target, held_out
+from kesit_privacy.target import Target
 from kesit_server.classification.labels import SMALLEST_SHARE
 from kesit_server.sums import NoisySum
 
@@ -106,11 +106,15 @@ class Gram:
         )
 
 
-def moments_query(study: Study) -> SecondMoments:
-    """The query, with a radius that few rows exceed."""
+def moments_query(study: Study, held: list[int]) -> SecondMoments:
+    """The query, with a radius that few rows exceed.
+
+    Args:
+        held: parts of customers who are not counted.
+    """
     coordinates = Coordinates(Embedding.of(study))
     params = {
-        "held": Side(*held_out(study), inside=False).params(),
+        "held": held,
         "radius": math.isqrt(coordinates.typical_sq + CONSTANT**2) + 1,
         "share": SHARE,
     }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kesit_server import naming
 from kesit_server.classification.calibration import Calibration
 from kesit_server.classification.metrics import NOBODY, ONE_CLASS, Metric, untold
+from kesit_server.classification.uplift import Uplift
 from kesit_server.naming import Language, Wording
 
 USUAL = ("auc", "average_precision", "f1", "precision", "recall", "balanced_accuracy", "accuracy")
@@ -32,6 +33,10 @@ _WORDS = {
     "balanced_accuracy": Wording("balanced accuracy", "dengeli doğruluk"),
     "accuracy": Wording("accuracy", "doğruluk"),
     "customers": Wording("customers held out", "ayrılmış müşteri"),
+    "folds": Wording(
+        "models of cross-validation, each judged by customers whom its training left out",
+        "çapraz doğrulama modeli, her biri kendi eğitiminin saymadığı müşterilerle ölçüldü",
+    ),
     "base": Wording("share of", "pay,"),
     "threshold": Wording("predicted from a chance of", "şu olasılıktan itibaren öngörülür"),
     "rare": Wording(
@@ -67,6 +72,9 @@ class ModelEvaluation:
         confusion: (true, predicted) held-out customers, over the noise alone.
         calibration: of each class against the rest; of two classes of the second alone.
         by_class: for each of more than two classes its metrics against the rest.
+        folds: with cross-validation, of how many models these are the means, each over customers
+            whom its own training left out. Of counts it is the sum, and the table of calibration
+            has all bars. 0 without folds.
     """
 
     classes: tuple[str, ...]
@@ -78,11 +86,13 @@ class ModelEvaluation:
     confusion: tuple[tuple[Metric, ...], ...]
     calibration: tuple[Calibration, ...]
     by_class: tuple[dict[str, Metric], ...] = ()
+    folds: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         two = len(self.classes) == 2
         found = {
+            **({"folds": self.folds} if self.folds else {}),
             "customers": self.customers.as_dict(),
             "base_rates": _named(self.classes, self.base_rates),
             "rare": self.rare,
@@ -135,6 +145,7 @@ class ModelEvaluation:
                 _read({n: m for n, m in more[name].items() if n != "calibration"})
                 for name in classes
             ),
+            int(plain.get("folds", 0)),
         )
 
     def where_seen(self, seen: NDArray[np.bool_]) -> ModelEvaluation:
@@ -172,6 +183,8 @@ class ModelEvaluation:
     def text(self, language: Language = "en") -> str:
         """For a person, a line for each metric, the most important first."""
         lines = [_line("customers", self.customers.text(language, None), language)]
+        if self.folds:
+            lines.append(_line("folds", str(self.folds), language))
         for name, base in zip(self.classes, self.base_rates, strict=True):
             lines.append(f"  {_WORDS['base'].of(language)} {name}: {base.text(language)}")
         if self.rare:
@@ -188,6 +201,14 @@ class ModelEvaluation:
             agreement = {"error": told.error, "slope": told.slope, "intercept": told.intercept}
             lines += [_line(n, m.text(language), language) for n, m in agreement.items()]
         return "\n".join([*lines, f"  {_WORDS['intervals'].of(language)}"])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What evaluation tells: metrics, and for a study with arms what choosing gains."""
+
+    evaluation: ModelEvaluation
+    uplift: tuple[Uplift, ...] = ()
 
 
 def _line(name: str, told: str, language: Language) -> str:

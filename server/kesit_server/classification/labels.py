@@ -13,7 +13,7 @@ from kesit_privacy.features import FloatArray, Numeric
 from kesit_privacy.queries import LabelHistograms
 from kesit_privacy.queries.labels import WEIGHT, WEIGHT_BITS
 from kesit_privacy.study import Study
-from kesit_privacy.target import Side, Target, held_out
+from kesit_privacy.target import Target
 from kesit_server.classification.shapes import Posterior, shape
 from kesit_server.sums import NoisySum
 
@@ -111,13 +111,17 @@ class Labels:
         return shape(residual, curvature, float(noise), ordered=ordered)
 
 
-def labels_query(study: Study) -> LabelHistograms:
-    """The query, with more weight for features of more cells: each cell holds fewer customers."""
+def labels_query(study: Study, held: list[int]) -> LabelHistograms:
+    """The query, with more weight for features of more cells: each cell holds fewer customers.
+
+    Args:
+        held: parts of customers who are not counted.
+    """
     space = Embedding.of(study)
     bins = study.classifying.bins
     cells = np.array([cells_of(feature, bins) for feature in space.features], dtype=float)
     params = {
-        "held": Side(*held_out(study), inside=False).params(),
+        "held": held,
         "bins": bins,
         "weights": whole_weights(cells**0.25),
     }

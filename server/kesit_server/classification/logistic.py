@@ -11,40 +11,39 @@ import math
 
 import numpy as np
 
-from kesit_privacy import classifier_recipes
 from kesit_privacy.cells import MAX_BINS
 from kesit_privacy.coordinates import UNIT, table
 from kesit_privacy.features import FloatArray
 from kesit_privacy.scorecard import LARGEST, LOGIT, Cells, Scorecard
 from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.fold import Fold
 from kesit_server.classification.gram import Gram, moments_query
 from kesit_server.classification.learner import Learner, Residuals
 from kesit_server.classification.population import population
 from kesit_server.classification.whitening import Whitening
-from kesit_server.sums import Sums
 
 BINS = 128
 """Cells of a number's shape at least: it is smooth, so more cells cost nothing but room."""
 
 
-def fit(federation: Sums) -> Fitted:
+def fit(fold: Fold) -> Fitted:
     """Train over a federation whose hello is done.
 
     Raises:
         BudgetError, FederationError: too little, or too few, is left for a sum.
     """
-    study = federation.study
-    first = moments_query(study)
-    declared = study.declared_customers * (1 - study.classifying.holdout)
-    gram = Gram.of(first, federation.sum("second-moments", first), declared)
+    study = fold.study
+    first = moments_query(study, fold.counted)
+    declared = study.declared_customers * (1 - fold.share)
+    gram = Gram.of(first, fold.sum("second-moments", first), declared)
     shape = Shape(gram, min(MAX_BINS, max(BINS, study.classifying.bins)))
-    for step in classifier_recipes.rounds(study):
+    for step in fold.rounds():
         prior = np.mean([learner.found.prior[1:] for learner in shape.learners], axis=0)
         curvature = float(np.mean([learner.curvature().mean for learner in shape.learners]))
         spread = math.sqrt(1 if gram.target.logits == 1 else 2)
-        white = Whitening.of(gram, prior, curvature, federation.noise_ahead(step, spread))
-        query = white.query(study, shape.model())
-        opened = federation.sum(step, query)
+        white = Whitening.of(gram, prior, curvature, fold.noise_ahead(step, spread))
+        query = white.query(study, fold.counted, shape.model())
+        opened = fold.sum(step, query)
         values = query.split(opened.values) / query.radius
         noise = opened.sigma / (query.step * query.radius)
         for place, learner in enumerate(shape.learners):

@@ -162,6 +162,21 @@ def mean(metrics: Sequence[Metric], *, independent: bool) -> Metric:
     return _combined(metrics, weights, power=2 if independent else 1).within(0, 1)
 
 
+def average(metrics: Sequence[Metric]) -> Metric:
+    """The mean of one figure over independent evaluations; untold, for its reason, if one is."""
+    return _of_all(metrics, 1 / len(metrics))
+
+
+def total(metrics: Sequence[Metric]) -> Metric:
+    """The sum, likewise."""
+    return _of_all(metrics, 1.0)
+
+
+def _of_all(metrics: Sequence[Metric], weight: float) -> Metric:
+    lacking = next((metric for metric in metrics if not metric.told), None)
+    return lacking or _combined(metrics, (weight,) * len(metrics))
+
+
 def _combined(metrics: Sequence[Metric], weights: Sequence[float], power: int = 2) -> Metric:
     value, below, above = 0.0, 0.0, 0.0
     for metric, weight in zip(metrics, weights, strict=True):

@@ -17,7 +17,6 @@ from kesit_privacy.queries.moments import (
     SCORE_BITS,
 )
 from kesit_privacy.study import Study
-from kesit_privacy.target import Side, held_out
 from kesit_server.classification import picture
 from kesit_server.classification.labels import SCALE, Labels
 from kesit_server.sums import NoisySum
@@ -62,8 +61,12 @@ class Scores:
         shares = self.labels.shares
         return [(own := values * (1 - shares)) - (own @ shares)[:, None] for values in self.odds]
 
-    def query(self, study: Study) -> ScoreMoments:
-        """The moments' query: u = √share·s, so that ‖U‖² is the curvature of a softmax at 0."""
+    def query(self, study: Study, held: list[int]) -> ScoreMoments:
+        """The moments' query: u = √share·s, so that ‖U‖² is the curvature of a softmax at 0.
+
+        Args:
+            held: parts of customers who are not counted.
+        """
         shares = self.labels.shares
         tables = [
             np.clip(np.rint(np.sqrt(shares) * own * 2**SCORE_BITS), -LARGEST_SCORE, LARGEST_SCORE)
@@ -76,7 +79,7 @@ class Scores:
         uneven = min(MOST_UNEVEN, float(np.sqrt((1 - shares) / shares).max()))
         factors = np.clip(np.rint(2**FACTOR_BITS / np.sqrt(shares)), 1, LARGEST_FACTOR)
         params = {
-            "held": Side(*held_out(study), inside=False).params(),
+            "held": held,
             "scores": [table.astype(int).tolist() for table in tables],
             "factors": factors.astype(int).tolist(),
             "radii": [radius, math.ceil(radius * uneven)],

@@ -25,16 +25,15 @@ from kesit_privacy.network import (
 )
 from kesit_privacy.queries import TrainedWeights
 from kesit_privacy.study import Study
-from kesit_privacy.target import Side, held_out
 from kesit_server.classification.fitted import Fitted
+from kesit_server.classification.fold import Fold
 from kesit_server.classification.labels import Labels, labels_query
-from kesit_server.sums import Sums
 
 SEED = 17
 """Of the first weights: they must break symmetry, and need be no secret."""
 
 
-def fit(federation: Sums) -> Fitted:
+def fit(fold: Fold) -> Fitted:
     """Train over a federation whose hello is done.
 
     Failed attempts are paid from the same pot, so they cost rounds at the end.
@@ -42,17 +41,17 @@ def fit(federation: Sums) -> Fitted:
     Raises:
         BudgetError, FederationError: too little, or too few, is left for one round.
     """
-    study = federation.study
-    first = labels_query(study)
-    labels = Labels.of(first, federation.sum("labels", first))
+    study = fold.study
+    first = labels_query(study, fold.counted)
+    labels = Labels.of(first, fold.sum("labels", first))
     model, done = start(study, labels), 0
     for step in classifier_recipes.trainings(study):
         try:
-            opened = federation.sum(step, _query(study, model))
+            opened = fold.sum(step, _query(fold, model))
         except BudgetError as error:
             if not done:
                 raise
-            federation.note(f"{step} is left out, failed attempts used its budget: {error.cause}")
+            fold.sums.note(f"{step} is left out, failed attempts used its budget: {error.cause}")
             break
         weights = np.rint(opened.values / opened.roster * WEIGHT)
         model, done = _with(model, weights), done + 1
@@ -86,9 +85,9 @@ def _with(model: Network, weights: FloatArray) -> Network:
     return Network(model.inputs, model.hidden, model.logits, tuple(whole))
 
 
-def _query(study: Study, model: Network) -> TrainedWeights:
-    params = {"held": Side(*held_out(study), inside=False).params(), "model": model.params()}
-    return TrainedWeights.bind(study, params, WEIGHT_BITS)
+def _query(fold: Fold, model: Network) -> TrainedWeights:
+    params = {"held": fold.counted, "model": model.params()}
+    return TrainedWeights.bind(fold.study, params, WEIGHT_BITS)
 
 
 def _base(shares: FloatArray) -> FloatArray:

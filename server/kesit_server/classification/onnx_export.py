@@ -8,6 +8,7 @@ the bit what Kesit's own coding finds; a line is evaluated in double and may dif
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 
 OPSET, ML_OPSET, IR = 18, 3, 9
 
+OUTPUT = "chances"
+
 
 def onnx_model(model: ScoringModel) -> ModelProto:
     """The model as an ONNX graph with one output, `chances` (customers, classes).
 
     Raises:
-        ModelError: onnx is not installed, or the model is a network.
+        ModelError: onnx is not installed, the model is a network, or a feature has the name of the
+            output.
     """
     if isinstance(model.model, Network):
         raise ModelError(
@@ -42,7 +46,14 @@ def onnx_model(model: ScoringModel) -> ModelProto:
         raise ModelError(
             "ONNX export needs the package onnx.", remedy="pip install 'kesit[onnx]'."
         ) from error
-    graph = _Graph(helper)
+    names = [feature.name for feature in model.features]
+    if OUTPUT in names:
+        raise ModelError(
+            f"A feature of the model is called {OUTPUT!r}, as the output of the ONNX graph is.",
+            remedy="Call it otherwise in the study and run it again; model.json can be used as it"
+            " is.",
+        )
+    graph = _Graph(helper, _unlike(names))
     total = graph.constant("intercept", np.array([model.model.intercept]) / LOGIT)
     for place, (feature, part) in enumerate(zip(model.features, model.model.parts, strict=True)):
         found = graph.part(f"f{place}", feature, part)
@@ -50,7 +61,7 @@ def onnx_model(model: ScoringModel) -> ModelProto:
     if len(model.classes) == 2:
         nothing = graph.add("Mul", [total, graph.constant("zero", np.zeros((1, 1)))])
         total = graph.add("Concat", [nothing, total], axis=1)
-    graph.nodes.append(helper.make_node("Softmax", [total], ["chances"], axis=1))
+    graph.nodes.append(helper.make_node("Softmax", [total], [OUTPUT], axis=1))
     inputs = [
         helper.make_tensor_value_info(
             feature.name,
@@ -59,9 +70,7 @@ def onnx_model(model: ScoringModel) -> ModelProto:
         )
         for feature in model.features
     ]
-    output = helper.make_tensor_value_info(
-        "chances", TensorProto.DOUBLE, _shape(len(model.classes))
-    )
+    output = helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, _shape(len(model.classes)))
     made = helper.make_model(
         helper.make_graph(graph.nodes, "kesit", inputs, [output], graph.constants),
         opset_imports=[
@@ -85,9 +94,10 @@ def onnx_model(model: ScoringModel) -> ModelProto:
 
 @dataclass
 class _Graph:
-    """Nodes and constants of a graph while it grows."""
+    """Nodes and constants of a graph while it grows; their names begin with `prefix`."""
 
     helper: Any
+    prefix: str
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
 
@@ -95,12 +105,13 @@ class _Graph:
         """A named array of the graph."""
         from onnx import numpy_helper
 
+        name = f"{self.prefix}{name}"
         self.constants.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
     def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         """A node; the name of its one output."""
-        name = f"n{len(self.nodes)}"
+        name = f"{self.prefix}n{len(self.nodes)}"
         self.nodes.append(self.helper.make_node(kind, inputs, [name], **attributes))
         return name
 
@@ -167,6 +178,14 @@ class _Graph:
         points = self.add("Add", [self.add("Mul", [place, slope]), start])
         missing = self.constant(f"{name}.missing", np.array([part.missing]) / LOGIT)
         return self.add("Where", [self._missing(name, feature), missing, points])
+
+
+def _unlike(names: Sequence[str]) -> str:
+    """What no name begins with: a feature may have any name, and a graph each name once."""
+    prefix = "kesit."
+    while any(name.startswith(prefix) for name in (*names, OUTPUT)):
+        prefix += "_"
+    return prefix
 
 
 def _shape(width: int) -> list[str | int | None]:

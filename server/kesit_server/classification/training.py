@@ -1,4 +1,4 @@
-"""Training: the estimator that the study names, over whoever answers sums."""
+"""Training: the estimator that the study names, over whoever answers a fold's sums."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from kesit_server.classification import additive, logistic, neural
 from kesit_server.classification.fitted import Fitted
-from kesit_server.sums import Sums
+from kesit_server.classification.fold import Fold
 
-ESTIMATORS: dict[str, Callable[[Sums], Fitted]] = {
+ESTIMATORS: dict[str, Callable[[Fold], Fitted]] = {
     "additive": additive.fit,
     "logistic": logistic.fit,
     "neural": neural.fit,
@@ -16,10 +16,10 @@ ESTIMATORS: dict[str, Callable[[Sums], Fitted]] = {
 """By name; `classifier_recipes.settled` has put one of them for `auto`."""
 
 
-def fit(federation: Sums) -> Fitted:
-    """Train the study's estimator over a federation whose hello is done.
+def fit(fold: Fold) -> Fitted:
+    """Train the study's estimator over a federation whose hello is done; everybody but the held.
 
     Raises:
         BudgetError, FederationError: too little, or too few, is left for a sum.
     """
-    return ESTIMATORS[federation.study.classifying.estimator](federation)
+    return ESTIMATORS[fold.study.classifying.estimator](fold)

@@ -19,7 +19,6 @@ from kesit_privacy.queries import GradientSums
 from kesit_privacy.queries.gradients import MAX_DIRECTIONS
 from kesit_privacy.scorecard import Scorecard
 from kesit_privacy.study import Study
-from kesit_privacy.target import Side, held_out
 from kesit_server.classification.gram import SCALE, Gram
 
 RADIUS = 1 << 12
@@ -69,14 +68,18 @@ class Whitening:
         directions[1:, 1:] = found[kept]
         return cls(gram, directions / (ROOM * math.sqrt(1 + constant**2)))
 
-    def query(self, study: Study, model: Scorecard) -> GradientSums:
-        """The query for what the model gets wrong along the directions."""
+    def query(self, study: Study, held: list[int], model: Scorecard) -> GradientSums:
+        """The query for what the model gets wrong along the directions.
+
+        Args:
+            held: parts of customers who are not counted.
+        """
         steps = RADIUS * 2.0**SHIFT * self.directions
         along = np.rint(steps[:, 1:] @ self.gram.basis.T / UNIT)
         centre = self.gram.basis @ self.gram.means * UNIT
         offsets = np.rint(steps[:, 0] - along @ centre) + 2 ** (SHIFT - 1)  # to the nearest step
         params = {
-            "held": Side(*held_out(study), inside=False).params(),
+            "held": held,
             "model": model.params(),
             "directions": along.astype(int).tolist(),
             "offsets": offsets.astype(int).tolist(),
