@@ -240,7 +240,10 @@ def check_target(study: Study) -> None:
             "a neural network is trained once: a mean of several networks is none.",
             remedy='Leave folds out, or use estimator = "additive" or "logistic".',
         )
-    if study.classifying.keep is not None and study.classifying.estimator != "additive":
+    if study.classifying.keep is not None and study.classifying.estimator not in (
+        "additive",
+        "auto",
+    ):
         raise StudyError(
             "classification.keep",
             f"the estimator {study.classifying.estimator!r} has no sum from which to choose.",

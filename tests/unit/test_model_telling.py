@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifierkit import churn_frame, churn_study, three_tables, trained
+from classifierkit import churn_frame, churn_study, churn_tables, three_tables, trained
 from kesit_privacy.model_file import MODEL
 from kesit_privacy.study_file import study_from_tables
 from kesit_server.classification import pictures, telling
 from kesit_server.classification.telling import PER_LOGIT
 from kesit_server.errors import ResultError
+from kesit_server.naming import Language
 from kesit_simulations.runner import SimulationResult
 from kit import broken
 
@@ -99,6 +100,19 @@ def test_more_classes_are_told_and_drawn(tmp_path: Path) -> None:
     assert "small | medium | large" in told.text()
     pytest.importorskip("matplotlib")
     assert pictures.model_pictures(told)
+
+
+@pytest.mark.parametrize("language", ["en", "tr"])
+def test_an_evaluation_by_arms_is_read_back(tmp_path: Path, language: Language) -> None:
+    tables = churn_tables()
+    tables["classification"] |= {"arms": "channel", "features": ["tenure", "spending"]}
+    result = trained(study_from_tables(tables), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    judged = result.classifier.judged
+    assert judged is not None
+    text = telling.read(tmp_path).text(language)
+    assert all(found.text(language) in text for found in judged.uplift)
+    assert "phone - web" in text
 
 
 def test_a_broken_file_is_refused_with_one_error(folder: Path, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def model_card(classifier: Classifier) -> ModelCard:
 
 
 def _told(found: Uplift) -> dict[str, Any]:
-    return {**found.as_dict(), "text": {"en": found.text("en"), "tr": found.text("tr")}}
+    return {**found.as_dict(), "text": {"en": found.lines("en"), "tr": found.lines("tr")}}
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:

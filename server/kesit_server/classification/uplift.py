@@ -75,7 +75,11 @@ class Uplift:
         }
 
     def text(self, language: Language = "en") -> str:
-        """For a person, a line for each group."""
+        """For a person."""
+        return "\n".join(self.lines(language))
+
+    def lines(self, language: Language = "en") -> list[str]:
+        """For a person: the arms, a line for each group, and what the difference is."""
         groups = {
             "chosen": Wording("whom the model would choose", "modelin seçeceği müşteriler"),
             "others": Wording("whom it would not choose", "modelin seçmeyeceği müşteriler"),
@@ -85,7 +89,7 @@ class Uplift:
         for name, words in groups.items():
             found: Comparison = getattr(self, name)
             lines.append(f"  {words.of(language)}: {_points(found, language)}")
-        return "\n".join([*lines, f"  {RANDOM.of(language)}"])
+        return [*lines, f"  {RANDOM.of(language)}"]
 
 
 def uplift(
