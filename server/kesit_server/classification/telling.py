@@ -20,6 +20,7 @@ from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server import naming, telling
 from kesit_server.classification.judged import ModelEvaluation
+from kesit_server.classification.uplift import retold
 from kesit_server.naming import Language, Vocabulary, Wording
 from kesit_server.telling import NOT_RELEASABLE
 
@@ -123,7 +124,7 @@ class ModelTelling:
             _arrays(plain["cell_customers"], model, 1),
             importances,
             None if judged is None else ModelEvaluation.from_dict(judged),
-            wordings.validate_python(tuple(found["text"] for found in plain["uplift"])),
+            retold(plain["uplift"]),
             wordings.validate_python(plain["doubts"]),
             wordings.validate_python(plain["not_for"]),
             Vocabulary(TypeAdapter(dict[str, Wording]).validate_python(plain["labels"])),
