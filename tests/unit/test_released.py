@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from classifierkit import churn_frame, churn_tables, customers, trained
+from classifierkit import churn_frame, churn_tables, customers, three_tables, trained
 from clikit import Kesit, kesit
 from kesit_privacy import recipes
 from kesit_privacy.errors import BudgetError, KesitError, ModelError, StudyError
@@ -266,6 +266,45 @@ def test_a_model_trained_with_arms_is_read_back(tmp_path: Path) -> None:
     [told] = telling.read(tmp_path / "result").uplift
     assert told.en.startswith("called - alone\n")
     assert "fark" in told.tr.lower()
+
+
+def test_of_more_classes_each_has_its_scores(tmp_path: Path) -> None:
+    plain = three_tables()
+    results.write_folder(
+        tmp_path / "result", trained(study_from_tables(plain), churn_frame(4000)).files
+    )
+    digest = hashlib.sha256((tmp_path / "result" / "model.json").read_bytes()).hexdigest()
+    task = {"estimator": "released", "released": digest}
+    study = study_from_tables(plain | {"name": "next-year", "classification": task})
+    model = released_model(study, tmp_path / "result")
+    assert model is not None
+    assert model.threshold is None
+    run = SimulationPlan(data="none", clients=5)
+    found = simulate(study, run, customers(study, churn_frame(4000, seed=5)), released=model)
+    evaluation = found.evaluated.judged.evaluation
+    assert evaluation.customers.value == pytest.approx(4000, rel=0.05)
+    assert evaluation.metrics["auc"].value == pytest.approx(0.7, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("class_shares", [0.5]),
+        ("class_shares", [1.5, -0.5]),
+        ("class_shares", [float("nan"), 0.5]),
+        ("class_shares", None),
+        ("evaluation", {"threshold": 2.0}),
+        ("evaluation", "good"),
+    ],
+)
+def test_a_file_that_says_nonsense_is_refused(
+    field: str, value: Any, folder: Path, tmp_path: Path
+) -> None:
+    plain = json.loads((folder / "model.json").read_bytes())
+    (tmp_path / "model.json").write_text(json.dumps(plain | {field: value}))
+    digest = hashlib.sha256((tmp_path / "model.json").read_bytes()).hexdigest()
+    error = _refused(study_from_tables(tables(digest)), tmp_path)
+    assert "does not say which customers" in str(error) or "broken" in str(error)
 
 
 # The commands.
