@@ -22,12 +22,14 @@ from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Target, held_out
 from kesit_server import results
 from kesit_server.classification import evaluation_telling, telling
+from kesit_server.classification.evaluated import evaluate_released
 from kesit_server.classification.ranking import area
 from kesit_server.classification.released import Released, released_model
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import SimulationResult, simulate
 
 __all__ = ["kesit"]
+from runs import Run
 
 ARMS = {"kind": "categorical", "name": "campaign", "levels": ["alone", "called"]}
 SOME = "0" * 64
@@ -127,6 +129,22 @@ def test_a_plan_without_training_is_of_no_study_that_trains() -> None:
     assert study_from_tables(tables(plan=plan)).plan == study_from_tables(tables()).plan
     with pytest.raises(StudyError, match="not those of this study's recipe"):
         study_from_tables(churn_tables(plan=plan))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_silent_member_costs_an_attempt_that_half_the_budget_leaves(
+    share: float, digest: str, released: Released
+) -> None:
+    plan = [{"step": "evaluation", "query": "score-evaluation", "share": share}]
+    study = study_from_tables(tables(digest, plan=plan))
+    run = Run(study, 5, lambda attempt, place: (attempt, place) == (0, 4))
+    run.federation.hello()
+    if share == 1:
+        with pytest.raises(BudgetError, match="failed attempts left 0%"):
+            evaluate_released(run.federation, released)
+    else:
+        evaluate_released(run.federation, released)
+    run.check_books()
 
 
 def test_a_budget_that_tells_no_auc_is_refused_with_what_would_do() -> None:
