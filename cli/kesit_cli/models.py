@@ -127,15 +127,18 @@ def print_model(out: Console, card: ModelCard) -> None:
     from kesit_server.classification.telling import PER_LOGIT
 
     table = show.new_table("feature", "importance (points)", right=(1,))
-    for name, value in list(card.importances.items())[:MOST_FEATURES]:
-        table.add_row(name, f"{value * PER_LOGIT:.1f}")
+    used = [name for name in card.importances if name not in card.unused]
+    for name in used[:MOST_FEATURES]:
+        table.add_row(name, f"{card.importances[name] * PER_LOGIT:.1f}")
     show.put(out, table)
-    left = len(card.importances) - MOST_FEATURES
+    left = len(used) - MOST_FEATURES
     if left > 0:
         out.print(f"not shown: {left} features that tell less (model.json)")
+    if card.unused:
+        out.print(f"not in the model: {', '.join(card.unused)}", markup=False, soft_wrap=True)
+    out.print("importance: how much its points differ between customers; 20 double the odds\n")
     judged = card.classifier.judged
     if judged is not None:
         _print_judged(out, judged)
     for words in card.doubts:
-        out.print(words.en, soft_wrap=True)
-    out.print("importance: how much its points differ between customers; 20 double the odds\n")
+        out.print(f"Doubt: {words.en}", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,6 +101,61 @@ def test_more_classes_are_told_and_drawn(tmp_path: Path) -> None:
     assert "small | medium | large" in told.text()
     pytest.importorskip("matplotlib")
     assert pictures.model_pictures(told)
+
+
+def test_the_reader_learns_for_which_class_points_speak(folder: Path) -> None:
+    told = telling.read(folder)
+    assert "Points: yes (20 points double the odds" in told.text()
+    turkish = told.text("tr")
+    assert "Puanlar: yes (20 puan" in turkish
+    assert "yes payı: 0," in turkish
+    assert "olasılıktan itibaren öngörülür" in turkish
+    assert "-0 ±" not in turkish
+    assert "+0 ±" not in turkish
+
+
+def test_what_left_the_model_has_no_table_and_no_panel(tmp_path: Path) -> None:
+    tables = churn_tables()
+    tables["classification"] |= {"keep": 1}
+    result = trained(study_from_tables(tables), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    told = telling.read(tmp_path)
+    assert [told.model.features[place].name for place in told.used] == ["tenure"]
+    assert result.card.unused == ("spending", "channel")
+    assert "not in the model: spending, channel" in told.text()
+    assert "modelde olmayan: harcama, channel" in told.text("tr")
+    assert "phone" not in told.text()
+    pytest.importorskip("matplotlib")
+    assert len(pictures.shapes_picture(told).axes) == 2  # and the customers behind the shape
+
+
+def test_a_picture_says_how_to_read_it(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    told = telling.read(folder)
+    assert pictures.shapes_picture(told).get_supxlabel() == (
+        "points: yes (20 double the odds); bands: ± 2 standard deviations; grey: customers"
+    )
+    task = {"estimator": "logistic", "positive": "yes"}
+    result = trained(churn_study(classification=task), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    caption = pictures.shapes_picture(telling.read(tmp_path), "tr").get_supxlabel()
+    assert "gri: müşteriler, ortalama ve varyanslarından çizildi" in caption
+    assert "bantlar" not in pictures.shapes_picture(replace(told, spreads=()), "tr").get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "turkish"),
+    [
+        (-999_999.7, "−1M", "−1M"),
+        (0, "0", "0"),
+        (1_250.0, "1.25k", "1,25B"),
+        (999.99, "1k", "1B"),
+        (-0.125, "−0.125", "−0,125"),
+    ],
+)
+def test_axes_have_short_numbers(value: float, english: str, turkish: str) -> None:
+    assert pictures.short_number(value, "en") == english
+    assert pictures.short_number(value, "tr") == turkish
 
 
 @pytest.mark.parametrize("language", ["en", "tr"])

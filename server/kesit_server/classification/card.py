@@ -83,6 +83,18 @@ class ModelCard:
             found[feature.name] = float(np.sqrt(np.mean(spread)))
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Features that have no points at all, unless none has."""
+        fitted = self.classifier.fitted
+        parts = view(fitted.model, fitted.labels.sizes).parts
+        found = [
+            feature.name
+            for feature, part in zip(fitted.labels.space.features, parts, strict=True)
+            if isinstance(part, Cells) and not part.array.any()
+        ]
+        return () if len(found) == len(parts) else tuple(found)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `kesit_privacy.model_file` reads the model back."""
         fitted, study = self.classifier.fitted, self.classifier.study
