@@ -87,7 +87,7 @@ def complete(study: Study) -> tuple[PlanStep, ...]:
             " publishing one of them at random would keep it.",
             remedy=f"Choose delta well below {1 / study.declared_customers:.1g}.",
         )
-    _check_names(study)
+    check_names(study)
     if study.segmentation is not None:
         _check_segments(study)
         _check_width(study)
@@ -177,7 +177,12 @@ def _what_would_do(study: Study, snr: float) -> str:
     return f"Agree on {', or on '.join(advice)}."
 
 
-def _check_names(study: Study) -> None:
+def check_names(study: Study) -> None:
+    """Refuse names of features that the study does not have.
+
+    Raises:
+        StudyError: such a name, one that stands twice, or no feature that may be used.
+    """
     known = {feature.name for feature in study.features}
     table = "segmentation" if study.segmentation else "classification"
     places = [(f"{table}.features", name) for name in study.chosen]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kesit_privacy import classifier_recipes
-from kesit_privacy.recipes import complete
+from kesit_privacy.recipes import check_names, complete
 from kesit_privacy.study import Study
 from kesit_privacy.tables import parse, read_tables, validated
 
@@ -36,5 +36,7 @@ def study_from_tables(tables: dict[str, Any]) -> Study:
     agreed = {key: value for key, value in tables.items() if key not in LOCAL_TABLES}
     study = validated(Study, agreed)
     if study.classification is not None:
+        check_names(study)
+        classifier_recipes.check_target(study)  # what settles an estimator counts on it
         study = classifier_recipes.settled(study)
     return replace(study, plan=complete(study))

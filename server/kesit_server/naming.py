@@ -193,9 +193,7 @@ def number(value: float, language: Language) -> str:
     """A number with as many digits as a person wants to read: 1,234 or 1.234; 5.25 or 5,25."""
     size = abs(value)
     digits = 0 if size >= 1000 else 1 if size >= 10 else 2
-    text = f"{value:,.{digits}f}"
-    text = text.removeprefix("-") if not text.strip("-0.,") else text
-    return _local(text, language)
+    return _local(_unsigned_zero(f"{value:,.{digits}f}"), language)
 
 
 def count(value: float, language: Language) -> str:
@@ -205,8 +203,13 @@ def count(value: float, language: Language) -> str:
 
 def percent(share: float, language: Language, digits: int = 1) -> str:
     """A share as "12.5%", in Turkish "%12,5"."""
-    text = _local(f"{100 * share:.{digits}f}", language)
+    text = _local(_unsigned_zero(f"{100 * share:.{digits}f}"), language)
     return f"%{text}" if language == "tr" else f"{text}%"
+
+
+def _unsigned_zero(text: str) -> str:
+    """The same; 0 for what rounds to -0."""
+    return text if text.strip("-0.,") else text.removeprefix("-")
 
 
 def _local(text: str, language: Language) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from classifierkit import churn_frame
 from consentkit import row, withdrawal, write
 from federationkit import NAMES, books_agree, command, runs_of
 from kesit_cli import exits
+from kesit_client import approvals
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
 from kesit_client.rights.exports import list_exports
@@ -185,3 +187,28 @@ def test_a_study_of_another_kind_says_so(trained: tuple[Deployed, Path]) -> None
     assert "Ne kadar iyi" in shown.stdout
     wrong = command("segments", "show", folder)
     assert wrong.returncode == exits.RESULT
+
+
+def test_a_study_evaluates_the_released_model(trained: tuple[Deployed, Path]) -> None:
+    place, folder = trained
+    digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    path = place.folder / "again.toml"
+    again = STUDY.replace('name = "churn"', 'name = "again"', 1)
+    released = f'estimator = "released"\nreleased = "{digest}"'
+    path.write_text(again.replace('estimator = "additive"', released), encoding="utf-8")
+    study = load_study(path)
+    for member in place.names:
+        approvals.approve(place.home(member), path, study.hash)
+    home = place.coordinator.home
+    missing = command("server", "run", path, "--home", home)
+    assert missing.returncode != exits.OK
+    assert "--model FOLDER" in " ".join(missing.stderr.split())
+    done = command("server", "run", path, "--model", folder, "--home", home)
+    assert done.returncode == exits.OK, done.stderr
+    assert "AUC" in done.stdout
+    assert "kesit model show" in done.stdout
+    (run,) = runs_of(place, study)
+    books_agree(place, run)
+    told = json.loads((home / "results" / f"again-{run[:8]}" / "evaluation.json").read_bytes())
+    assert told["model"] == digest
+    assert (home / "runs" / run / "model.json").read_bytes() == (folder / "model.json").read_bytes()

@@ -177,6 +177,18 @@ def test_a_feature_that_is_the_target_is_told() -> None:
     assert not trained(churn_study(), churn_frame(3000)).card.doubts
 
 
+@pytest.mark.parametrize("estimator", ["additive", "logistic"])
+def test_of_a_rare_class_nothing_is_said_to_give_it_away(estimator: str) -> None:
+    frame = churn_frame(8000)
+    rare = (pl.col("left") == "yes") & (pl.int_range(pl.len()) % 12 == 0)
+    left = pl.when(rare).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    frame = frame.with_columns(left.alias("left"))
+    task = {"estimator": estimator, "positive": "yes"}
+    for seed in range(3):
+        study = churn_study(classification=task, declared_customers=8000, epsilon=1.0)
+        assert not trained(study, frame, seed=seed).card.doubts
+
+
 def test_customers_of_unknown_label_are_left_out() -> None:
     study, frame = churn_study(), churn_frame(2000)
     extra = frame.head(500).with_columns(

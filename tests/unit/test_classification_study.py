@@ -48,7 +48,7 @@ def _error(**changes: Any) -> StudyError:
 
 
 def test_the_tests_below_know_every_field() -> None:
-    own = {"training"}  # of neural networks alone: see test_training_study
+    own = {"training", "released"}  # see test_training_study, test_released
     assert set(FULL) == {field.name for field in fields(Classification)} - own
     assert full().chosen == ("tenure", "channel")
 
@@ -114,15 +114,32 @@ def test_a_study_has_one_task() -> None:
         study_from_tables(tables)
 
 
+@pytest.mark.parametrize("estimator", ["additive", "auto", "neural"])
 @pytest.mark.parametrize("target", [None, "tenure"])
-def test_a_target_is_a_list(target: str | None) -> None:
+def test_a_target_is_a_list(target: str | None, estimator: str) -> None:
     tables = churn_tables()
+    tables["classification"]["estimator"] = estimator
     tables["target"] = target
     if target is None:
         del tables["target"]
     with pytest.raises(StudyError, match="left") as error:  # the remedy names what would do
         study_from_tables(tables)
     assert error.value.field == "target"
+
+
+@pytest.mark.parametrize("estimator", ["additive", "auto", "logistic", "neural"])
+@pytest.mark.parametrize("place", ["classification.features", "protected", "target"])
+def test_a_name_that_points_nowhere_is_named(estimator: str, place: str) -> None:
+    tables = churn_tables()
+    tables["classification"]["estimator"] = estimator
+    if place == "classification.features":
+        tables["classification"]["features"] = ["tenur"]
+    else:
+        tables[place] = "tenur" if place == "target" else ["tenur"]
+    with pytest.raises(StudyError, match="tenur") as error:
+        study_from_tables(tables)
+    assert error.value.field == place
+    assert "tenure" in error.value.remedy
 
 
 def test_a_protected_target_predicts_nothing() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from classifierkit import churn_frame, churn_study, three_tables, trained
+from classifierkit import churn_frame, churn_study, churn_tables, three_tables, trained
 from kesit_privacy.model_file import MODEL
 from kesit_privacy.study_file import study_from_tables
 from kesit_server.classification import pictures, telling
 from kesit_server.classification.telling import PER_LOGIT
 from kesit_server.errors import ResultError
+from kesit_server.naming import Language
 from kesit_simulations.runner import SimulationResult
 from kit import broken
 
@@ -99,6 +101,74 @@ def test_more_classes_are_told_and_drawn(tmp_path: Path) -> None:
     assert "small | medium | large" in told.text()
     pytest.importorskip("matplotlib")
     assert pictures.model_pictures(told)
+
+
+def test_the_reader_learns_for_which_class_points_speak(folder: Path) -> None:
+    told = telling.read(folder)
+    assert "Points: yes (20 points double the odds" in told.text()
+    turkish = told.text("tr")
+    assert "Puanlar: yes (20 puan" in turkish
+    assert "yes payı: 0," in turkish
+    assert "olasılıktan itibaren öngörülür" in turkish
+    assert "-0 ±" not in turkish
+    assert "+0 ±" not in turkish
+
+
+def test_what_left_the_model_has_no_table_and_no_panel(tmp_path: Path) -> None:
+    tables = churn_tables()
+    tables["classification"] |= {"keep": 1}
+    result = trained(study_from_tables(tables), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    told = telling.read(tmp_path)
+    assert [told.model.features[place].name for place in told.used] == ["tenure"]
+    assert result.card.unused == ("spending", "channel")
+    assert "not in the model: spending, channel" in told.text()
+    assert "modelde olmayan: harcama, channel" in told.text("tr")
+    assert "phone" not in told.text()
+    pytest.importorskip("matplotlib")
+    assert len(pictures.shapes_picture(told).axes) == 2  # and the customers behind the shape
+
+
+def test_a_picture_says_how_to_read_it(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    told = telling.read(folder)
+    assert pictures.shapes_picture(told).get_supxlabel() == (
+        "points: yes (20 double the odds); bands: ± 2 standard deviations; grey: customers"
+    )
+    task = {"estimator": "logistic", "positive": "yes"}
+    result = trained(churn_study(classification=task), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    caption = pictures.shapes_picture(telling.read(tmp_path), "tr").get_supxlabel()
+    assert "gri: müşteriler, ortalama ve varyanslarından çizildi" in caption
+    assert "bantlar" not in pictures.shapes_picture(replace(told, spreads=()), "tr").get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "turkish"),
+    [
+        (-999_999.7, "−1M", "−1M"),
+        (0, "0", "0"),
+        (1_250.0, "1.25k", "1,25B"),
+        (999.99, "1k", "1B"),
+        (-0.125, "−0.125", "−0,125"),
+    ],
+)
+def test_axes_have_short_numbers(value: float, english: str, turkish: str) -> None:
+    assert pictures.short_number(value, "en") == english
+    assert pictures.short_number(value, "tr") == turkish
+
+
+@pytest.mark.parametrize("language", ["en", "tr"])
+def test_an_evaluation_by_arms_is_read_back(tmp_path: Path, language: Language) -> None:
+    tables = churn_tables()
+    tables["classification"] |= {"arms": "channel", "features": ["tenure", "spending"]}
+    result = trained(study_from_tables(tables), churn_frame(4000))
+    (tmp_path / MODEL).write_bytes(result.files[MODEL])
+    judged = result.classifier.judged
+    assert judged is not None
+    text = telling.read(tmp_path).text(language)
+    assert all(found.text(language) in text for found in judged.uplift)
+    assert "phone - web" in text
 
 
 def test_a_broken_file_is_refused_with_one_error(folder: Path, tmp_path: Path) -> None:

@@ -267,9 +267,10 @@ def test_nothing_is_given_out_unless_the_store_says_so(
     open_request(store, "objection", "b", purposes=[PURPOSE], now=NOW)
     keeping.withdraw(store, "c", now=NOW)
     load(store, tmp_path, [row("d", minor="true")])
-    monkeypatch.setattr("kesit_client.rights.permitted.now_us", lambda: NOW - DAY)  # set back
-    with pytest.raises(ConsentStoreError, match="clock says"):
-        permitted(store, ["ayşe"], PURPOSE)
+    with monkeypatch.context() as patch:
+        patch.setattr("kesit_client.rights.permitted.now_us", lambda: NOW - DAY)  # set back
+        with pytest.raises(ConsentStoreError, match="clock says"):
+            permitted(store, ["ayşe"], PURPOSE)
     people = ["ayşe", "b", "c", "d", "nobody", "ayşe"]
     found = permitted(store, people, PURPOSE, now=NOW + SECOND)
     assert found.ids == ["ayşe"]

@@ -16,7 +16,6 @@ from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.doubts import doubts
-from kesit_server.classification.uplift import Uplift
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -84,6 +83,18 @@ class ModelCard:
             found[feature.name] = float(np.sqrt(np.mean(spread)))
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Features that have no points at all, unless none has."""
+        fitted = self.classifier.fitted
+        parts = view(fitted.model, fitted.labels.sizes).parts
+        found = [
+            feature.name
+            for feature, part in zip(fitted.labels.space.features, parts, strict=True)
+            if isinstance(part, Cells) and not part.array.any()
+        ]
+        return () if len(found) == len(parts) else tuple(found)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `kesit_privacy.model_file` reads the model back."""
         fitted, study = self.classifier.fitted, self.classifier.study
@@ -108,7 +119,7 @@ class ModelCard:
             "customers": round(fitted.labels.customers, 1),
             "class_shares": _rounded(fitted.labels.shares),
             "evaluation": None if judged is None else judged.evaluation.as_dict(),
-            "uplift": [] if judged is None else [_told(found) for found in judged.uplift],
+            "uplift": [] if judged is None else [found.told() for found in judged.uplift],
             "importances": {name: round(value, 4) for name, value in self.importances.items()},
         }
 
@@ -116,10 +127,6 @@ class ModelCard:
 def model_card(classifier: Classifier) -> ModelCard:
     """The card of a trained classifier."""
     return ModelCard(classifier)
-
-
-def _told(found: Uplift) -> dict[str, Any]:
-    return {**found.as_dict(), "text": {"en": found.text("en"), "tr": found.text("tr")}}
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:

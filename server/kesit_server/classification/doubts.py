@@ -38,12 +38,13 @@ def _leaks(labels: Labels) -> list[Wording]:
     """Features whose cells hold nearly one class each: they may be the target in other words."""
     guessed = labels.customers - float(labels.by_class.max())
     found = []
-    for feature, counts, noise in zip(
-        labels.space.features, labels.counts, labels.noise, strict=True
+    for place, (feature, counts, noise) in enumerate(
+        zip(labels.space.features, labels.counts, labels.noise, strict=True)
     ):
         kept = np.sort(np.maximum(counts, 0), axis=1)[:, :-1]
-        errors = float(kept.sum() - HALF_NOISE * noise * kept.size)
-        spread = noise * np.sqrt(kept.size)
+        noisy = 0 if place in labels.drawn else kept.size
+        errors = float(kept.sum() - HALF_NOISE * noise * noisy)
+        spread = noise * np.sqrt(max(noisy, 1))
         if guessed > 0 and errors + spread < LEAKS_BELOW * guessed:
             found.append(
                 Wording(

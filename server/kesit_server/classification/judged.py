@@ -32,13 +32,15 @@ _WORDS = {
     "recall": Wording("recall", "duyarlılık"),
     "balanced_accuracy": Wording("balanced accuracy", "dengeli doğruluk"),
     "accuracy": Wording("accuracy", "doğruluk"),
-    "customers": Wording("customers held out", "ayrılmış müşteri"),
+    "customers": Wording("customers held out", "eğitim dışı tutulan müşteri"),
     "folds": Wording(
         "models of cross-validation, each judged by customers whom its training left out",
         "çapraz doğrulama modeli, her biri kendi eğitiminin saymadığı müşterilerle ölçüldü",
     ),
-    "base": Wording("share of", "pay,"),
-    "threshold": Wording("predicted from a chance of", "şu olasılıktan itibaren öngörülür"),
+    "base": Wording("share of {class}", "{class} payı"),
+    "threshold": Wording(
+        "predicted from a chance of {chance}", "{chance} olasılıktan itibaren öngörülür"
+    ),
     "rare": Wording(
         "rare: how many of them are found says more than accuracy, which predicting nobody would"
         " have, too",
@@ -186,12 +188,14 @@ class ModelEvaluation:
         if self.folds:
             lines.append(_line("folds", str(self.folds), language))
         for name, base in zip(self.classes, self.base_rates, strict=True):
-            lines.append(f"  {_WORDS['base'].of(language)} {name}: {base.text(language)}")
+            share = _WORDS["base"].of(language).replace("{class}", name)
+            lines.append(f"  {share}: {base.text(language)}")
         if self.rare:
             lines.append(f"  {self.classes[1]}: {_WORDS['rare'].of(language)}")
         if self.threshold is not None:
             chance = naming.percent(self.threshold, language)
-            lines.append(f"  {self.classes[1]}: {_WORDS['threshold'].of(language)} {chance}")
+            chosen = _WORDS["threshold"].of(language).replace("{chance}", chance)
+            lines.append(f"  {self.classes[1]}: {chosen}")
         lines += [_line(name, m.text(language), language) for name, m in self.metrics.items()]
         for name, found in zip(self.classes, self.by_class, strict=False):
             lines.append(f"  {name}")

@@ -28,6 +28,8 @@ class Labels:
     Attributes:
         counts: for each feature (cells, classes) customers; may be negative.
         noise: (features,) standard deviation of each count.
+        drawn: places of the features whose cells no sum counted: they are drawn from a mean and a
+            variance, without noise of their own.
     """
 
     space: Embedding
@@ -35,6 +37,7 @@ class Labels:
     bins: int
     counts: list[FloatArray]
     noise: FloatArray
+    drawn: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, query: LabelHistograms, opened: NoisySum) -> Labels:

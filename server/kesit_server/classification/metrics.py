@@ -24,16 +24,16 @@ WIDEST = 0.5
 
 TOO_FEW = Wording(
     "cannot be told: too few held-out customers for this noise",
-    "söylenemez: bu gürültü için ayrılmış müşteri sayısı çok az",
+    "söylenemez: bu gürültü için eğitim dışı tutulan müşteri sayısı çok az",
 )
 NOBODY = Wording(
     "cannot be told: no held-out customers were counted",
-    "söylenemez: ayrılmış hiçbir müşteri sayılmadı",
+    "söylenemez: eğitim dışı tutulan hiçbir müşteri sayılmadı",
 )
 
 ONE_CLASS = Wording(
     "cannot be told: a class is not told from nobody among the held-out customers",
-    "söylenemez: ayrılmış müşteriler arasında bir sınıf hiç kimseden ayırt edilemiyor",
+    "söylenemez: eğitim dışı tutulan müşteriler arasında bir sınıf hiç kimseden ayırt edilemiyor",
 )
 
 

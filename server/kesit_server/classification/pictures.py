@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 MOST_SHAPES = 12
 MOST_LEVELS = 10
+MOST_BARS = 30
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
 _WORDS = {
-    "points": Wording(
-        "points (20 double the odds); bands: ± 2 standard deviations; grey: customers",
-        "puan (20 puan olasılık oranını ikiye katlar); bantlar: ± 2 standart sapma;"
-        " gri: müşteriler",
+    "points": Wording("points{of} (20 double the odds)", "puan{of} (20 puan oranı ikiye katlar)"),
+    "bands": Wording("bands: ± 2 standard deviations", "bantlar: ± 2 standart sapma"),
+    "cut": Wording(
+        "of each feature alone, all others as usual",
+        "ötekiler olağanken özelliğin tek başına etkisi",
+    ),
+    "counted": Wording("grey: customers", "gri: müşteriler"),
+    "drawn": Wording(
+        "grey: customers, drawn from their mean and variance",
+        "gri: müşteriler, ortalama ve varyanslarından çizildi",
+    ),
+    "more": Wording(
+        "not shown: {n} features that tell less", "gösterilmeyen: daha az şey söyleyen {n} özellik"
     ),
     "importance": Wording(
         "standard deviation of points over customers",
@@ -58,7 +68,7 @@ def model_pictures(told: ModelTelling, language: Language = "en") -> dict[str, b
 
 def shapes_picture(told: ModelTelling, language: Language = "en") -> Figure:
     """A panel for each of the most important features."""
-    shown = told.by_importance[:MOST_SHAPES]
+    shown = told.used[:MOST_SHAPES]
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
     figure = pictures.new_figure(4.2 * columns, 2.7 * rows + 0.6)
@@ -74,15 +84,29 @@ def shapes_picture(told: ModelTelling, language: Language = "en") -> Figure:
     for axes in list(grid.flat)[len(shown) :]:
         axes.set_axis_off()
     if len(told.model.classes) > 2:
-        handles, texts = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower right", fontsize=7, ncols=4)
-    figure.supxlabel(_WORDS["points"].of(language), fontsize=8, color="#555555")
+        handles, names = grid.flat[0].get_legend_handles_labels()
+        texts = [pictures.short(name, 28) for name in names]
+        figure.legend(handles, texts, loc="outside right upper", fontsize=7)
+    caption = pictures.wrapped(_caption(told, len(shown), language), 60 * columns)
+    figure.supxlabel(caption, fontsize=8, color="#555555")
     return figure
+
+
+def _caption(told: ModelTelling, shown: int, language: Language) -> str:
+    """How to read the shapes."""
+    of = "" if told.second is None else f": {told.second}"
+    parts = [_WORDS["points"].of(language).replace("{of}", of)]
+    parts.append(_WORDS["bands" if told.spreads else "cut"].of(language))
+    parts.append(_WORDS["drawn" if told.estimator == "logistic" else "counted"].of(language))
+    if len(told.used) > shown:
+        left = str(len(told.used) - shown)
+        parts.append(_WORDS["more"].of(language).replace("{n}", left))
+    return "; ".join(parts)
 
 
 def importances_picture(told: ModelTelling, language: Language = "en") -> Figure:
     """A bar for each feature, the most important at the top."""
-    shown = told.by_importance[:30]
+    shown = told.used[:MOST_BARS]
     names = [told.model.features[place].name for place in shown]
     figure = pictures.new_figure(6.4, 0.28 * len(shown) + 1.4)
     axes = figure.subplots()
@@ -90,7 +114,8 @@ def importances_picture(told: ModelTelling, language: Language = "en") -> Figure
     axes.barh(range(len(shown)), values, color=GREEN, height=0.7)
     texts = [pictures.short(told.vocabulary.feature(name, language), 34) for name in names]
     axes.set_yticks(range(len(shown)), texts, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(_WORDS["importance"].of(language), fontsize=8)
     axes.grid(axis="x", alpha=0.3)
     pictures.local_ticks(axes, language)
@@ -113,7 +138,7 @@ def _number(axes: Axes, told: ModelTelling, place: int, language: Language) -> N
         axes.fill_between(np.repeat(edges, 2)[1:-1], low, high, color=colour, alpha=0.2, lw=0)
     ticks = np.unique(np.linspace(0, len(rows), min(len(rows), 5) + 1).round()).astype(int)
     lower = [row.ends[0] for row in rows if row.ends is not None] + [feature.upper]
-    axes.set_xticks(ticks, [_value(lower[tick], language) for tick in ticks])
+    axes.set_xticks(ticks, [short_number(lower[tick], language) for tick in ticks])
     axes.axhline(0, color=GREY, lw=0.6)
     pictures.local_ticks(axes, language, x=False)
 
@@ -121,20 +146,20 @@ def _number(axes: Axes, told: ModelTelling, place: int, language: Language) -> N
 def _levels(axes: Axes, told: ModelTelling, place: int, language: Language) -> None:
     """Points of the levels that most customers have."""
     rows = sorted(told.rows(place, language), key=lambda row: -row.customers)[:MOST_LEVELS]
-    heights = np.arange(len(rows))
-    for logit in range(told.model.model.logits):
+    heights, logits = np.arange(len(rows)), told.model.model.logits
+    for logit in range(logits):
         axes.errorbar(
             [row.points[logit] for row in rows],
-            heights,
+            heights + 0.6 * ((logit + 0.5) / logits - 0.5),  # side by side, not one on another
             xerr=[2 * row.spread[logit] for row in rows],
             fmt="o",
-            markersize=4,
+            markersize=4 if logits == 1 else 3,
             capsize=2,
             lw=0.9,
             color=COLOURS[logit % len(COLOURS)],
             label=_class(told, logit),
         )
-    texts = [pictures.short(row.label.of(language), 22) for row in rows]
+    texts = [pictures.short(row.label.of(language), 28) for row in rows]
     axes.set_yticks(heights, texts)
     axes.invert_yaxis()
     axes.axvline(0, color=GREY, lw=0.6)
@@ -157,13 +182,15 @@ def _class(told: ModelTelling, logit: int) -> str:
     return kinds[1] if len(kinds) == 2 else kinds[logit]
 
 
-def _value(value: float, language: Language) -> str:
+def short_number(value: float, language: Language) -> str:
     """Three digits, with k and M for thousands and millions (B, M in Turkish: bin, milyon)."""
     thousand, million = ("B", "M") if language == "tr" else ("k", "M")
+    value = float(f"{value:.3g}")  # what is nearly a million is one
     for size, letter in ((1e6, million), (1e3, thousand)):
         if abs(value) >= size:
             text = f"{value / size:.3g}{letter}"
             break
     else:
         text = f"{value:.3g}"
+    text = text.replace("-", "−")
     return text.replace(".", ",") if language == "tr" else text

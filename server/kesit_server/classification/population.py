@@ -37,7 +37,9 @@ def population(gram: Gram, bins: int) -> Labels:
             )
     # A level's count comes from a sum of coordinates 1/√2 apart, so it has √2 of a sum's noise.
     noise = math.sqrt(2) * gram.count_noise
-    return Labels(space, gram.target, bins, counts, np.full(len(counts), noise))
+    drawn = (k for k, feature in enumerate(space.features) if not isinstance(feature, Categorical))
+    every = np.full(len(counts), noise)
+    return Labels(space, gram.target, bins, counts, every, frozenset(drawn))
 
 
 def _levels(sums: FloatArray, totals: FloatArray) -> FloatArray:

@@ -20,6 +20,7 @@ from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server import naming, telling
 from kesit_server.classification.judged import ModelEvaluation
+from kesit_server.classification.uplift import retold
 from kesit_server.naming import Language, Vocabulary, Wording
 from kesit_server.telling import NOT_RELEASABLE
 
@@ -30,15 +31,26 @@ MOST_ROWS = 8
 """Rows of a feature's table; neighbouring cells of a number are put together until they fit."""
 
 _WORDS = {
-    "predicts": Wording("Predicts", "Tahmin eder"),
+    "predicts": Wording("Predicts", "Tahmin edilen"),
+    "doubts": Wording("What to doubt", "Kuşku duyulacaklar"),
+    "unused": Wording("not in the model", "modelde olmayan"),
     "purpose": Wording("purpose", "amaç"),
     "importances": Wording(
         "What it goes by (standard deviation of a feature's points over customers)",
         "Neye baktığı (özelliğin puanlarının müşteriler arasındaki standart sapması)",
     ),
     "table": Wording(
-        "Points (20 points double the odds; ± is one standard deviation)",
-        "Puanlar (20 puan olasılık oranını ikiye katlar; ± bir standart sapmadır)",
+        "Points{of} (20 points double the odds; ± is one standard deviation)",
+        "Puanlar{of} (20 puan olasılık oranını ikiye katlar; ± bir standart sapmadır)",
+    ),
+    "bare table": Wording(
+        "Points{of} of each feature alone, all others as usual (20 points double the odds)",
+        "Her özelliğin, ötekiler olağanken tek başına puanları{of}"
+        " (20 puan olasılık oranını ikiye katlar)",
+    ),
+    "cells": Wording(
+        "(unknown): a value that the study does not list; (missing): no value",
+        "(bilinmeyen): çalışmanın listelemediği bir değer; (eksik): değer yok",
     ),
     "start": Wording("everybody", "herkes"),
     "missing": Wording("(missing)", "(eksik)"),
@@ -88,6 +100,7 @@ class ModelTelling:
     delta: float
     releasable: bool
     caveats: tuple[Wording, ...]
+    estimator: str
     model: ScoringModel
     spreads: tuple[FloatArray, ...]
     customers: tuple[FloatArray, ...]
@@ -118,12 +131,13 @@ class ModelTelling:
             number.validate_python(plain["delta"]),
             TypeAdapter(bool).validate_python(plain["releasable"], strict=True),
             wordings.validate_python(plain["caveats"]),
+            text.validate_python(plain["estimator"], strict=True),
             model,
             _arrays(plain["spreads"], model, 2) if plain["spreads"] else (),
             _arrays(plain["cell_customers"], model, 1),
             importances,
             None if judged is None else ModelEvaluation.from_dict(judged),
-            wordings.validate_python(tuple(found["text"] for found in plain["uplift"])),
+            retold(plain["uplift"]),
             wordings.validate_python(plain["doubts"]),
             wordings.validate_python(plain["not_for"]),
             Vocabulary(TypeAdapter(dict[str, Wording]).validate_python(plain["labels"])),
@@ -138,6 +152,22 @@ class ModelTelling:
         """Places of the features, the most important first."""
         names = [feature.name for feature in self.model.features]
         return sorted(range(len(names)), key=lambda place: -self.importances[names[place]])
+
+    @property
+    def used(self) -> list[int]:
+        """The same without features that have no points at all, unless none has."""
+        parts = self.model.shapes.parts
+        found = [
+            place
+            for place in self.by_importance
+            if not isinstance(part := parts[place], Cells) or part.array.any()
+        ]
+        return found or self.by_importance
+
+    @property
+    def second(self) -> str | None:
+        """Of two classes the one for which the points speak."""
+        return self.model.classes[1] if len(self.model.classes) == 2 else None
 
     def rows(self, place: int, language: Language = "en", most: int = MOST_ROWS) -> list[Row]:
         """A feature's table, at most `most` rows and one for missing values."""
@@ -163,7 +193,8 @@ class ModelTelling:
         parts = [self._head(language), *self._judged(language)]
         parts += [self._importances(language), self._tables(language)]
         if self.doubts:
-            parts.insert(1, "\n".join(words.of(language) for words in self.doubts))
+            doubts = [f"  {words.of(language)}" for words in self.doubts]
+            parts.insert(1, "\n".join([_WORDS["doubts"].of(language), *doubts]))
         barred = [f"  {words.of(language)}" for words in self.not_for]
         parts.append("\n".join([_WORDS["not_for"].of(language), *barred]))
         if not self.releasable:
@@ -187,24 +218,30 @@ class ModelTelling:
     def _importances(self, language: Language) -> str:
         lines = [_WORDS["importances"].of(language)]
         names = {name: self.vocabulary.feature(name, language) for name in self.importances}
-        width = max(len(name) for name in names.values())
+        used = self.used
+        width = max(len(names[self.model.features[place].name]) for place in used)
         largest = max([*self.importances.values(), 1e-9])
-        for place in self.by_importance:
+        for place in used:
             name = self.model.features[place].name
             value = self.importances[name]
             bar = "█" * round(30 * value / largest)
             told = naming.number(value * PER_LOGIT, language)
             lines.append(f"  {names[name]:<{width}}  {told:>7}  {bar}".rstrip())
+        unused = [p for p in self.by_importance if p not in used]
+        if unused:
+            told = ", ".join(names[self.model.features[place].name] for place in unused)
+            lines.append(f"  {_WORDS['unused'].of(language)}: {told}")
         return "\n".join(lines)
 
     def _tables(self, language: Language) -> str:
-        lines = [_WORDS["table"].of(language)]
-        two = len(self.model.classes) == 2
-        if not two:
+        of = "" if self.second is None else f": {self.second}"
+        words = _WORDS["table" if self.spreads else "bare table"].of(language)
+        lines = [words.replace("{of}", of), f"  {_WORDS['cells'].of(language)}"]
+        if self.second is None:
             lines.append("  " + " | ".join(self.model.classes))
         start = np.array(self.model.shapes.intercept) / LOGIT * PER_LOGIT
         lines.append(f"  {_WORDS['start'].of(language)}: {_points(start, None)}")
-        for place in self.by_importance:
+        for place in self.used:
             name = self.vocabulary.feature(self.model.features[place].name, language)
             lines += ["", f"  {name}"]
             rows = self.rows(place, language)
@@ -225,12 +262,18 @@ def read(folder: Path) -> ModelTelling:
     return telling.read_with(folder / MODEL, ModelTelling.from_dict)
 
 
+
 def _points(values: FloatArray, spread: FloatArray | None) -> str:
     sides = [None] * len(values) if spread is None else spread
     return " | ".join(
-        f"{value:+5.0f}" + ("" if side is None else f" ± {side:.0f}")
+        f"{_signed(value):>5}" + ("" if side is None else f" ± {side:.0f}")
         for value, side in zip(values, sides, strict=True)
     )
+
+
+def _signed(value: float) -> str:
+    """A whole number with its sign; what rounds to 0 has none."""
+    return f"{value:+.0f}" if abs(value) >= 0.5 else "0"
 
 
 def _groups(
