@@ -16,7 +16,7 @@ from kesit_cli.segments import Folder
 def score(
     folder: Folder,
     home: Home,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A new .csv or .parquet file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv or .parquet file, new or not.")],
 ) -> None:
     """Write the chance of each customer of this node's source, by the model in FOLDER.
 

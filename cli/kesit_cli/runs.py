@@ -169,7 +169,12 @@ def _compare(
 def _told(result: SimulationResult) -> dict[str, Any]:
     if result.found.study.classification is None:
         return {"segments": [card.as_dict() for card in result.portrait.cards]}
-    return {"importances": result.card.importances}
+    judged = result.classifier.judged
+    return {
+        "importances": result.card.importances,
+        "judged": None if judged is None else judged.evaluation.as_dict(),
+        "doubts": [words.en for words in result.card.doubts],
+    }
 
 
 def _costs(finished: Finished) -> dict[str, Any]:
