@@ -165,7 +165,7 @@ def withdrawn(
     ]
     names = ("pii_principal_id", "withdrawn_at", "acknowledged_at")
     table = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String))
-    write_private(out, guarded(table).write_csv(None).encode())
+    write_private(out, guarded(table, signed=False).write_csv(None).encode())
     untold = sum(item.acknowledged_at is None for item in found)
     facts = [("Withdrew", f"{len(found):,}"), ("Unacknowledged", f"{untold:,}"), ("File", str(out))]
     show.print_facts(show.console(), facts)

@@ -87,7 +87,7 @@ def affected(
             incidents.incident(store, incident)  # says so if there is none, before a file is made
         found = find(store, where)
         if out is not None:
-            write_private(out, guarded(found.named()).write_csv(None).encode())
+            write_private(out, guarded(found.named(), signed=False).write_csv(None).encode())
         if incident is not None:
             incidents.concern(store, incident, found.people)
     _count(found)

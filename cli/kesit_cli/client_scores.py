@@ -17,28 +17,53 @@ def score(
     folder: Folder,
     home: Home,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv or .parquet file, new or not.")],
+    recipient: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who gets the file: noted among the exports."),
+    ] = None,
 ) -> None:
     """Write the chance of each customer of this node's source, by the model in FOLDER.
 
     A chance about a person is personal data. Where consents are kept, only customers who have a
     ground for the model's purpose at this moment are scored, and nobody with an open objection to
-    automated decisions; how many were left out is told here alone.
+    automated decisions; how many were left out is told here alone. A file that somebody else gets
+    is an export: with --recipient it is noted who is in it, and a withdrawal marks it.
 
     \b
-    Example:
+    Examples:
       kesit client score kesit-results/telecom-who-leaves-0a1b2c3d --out scores.csv --home ankara
+      kesit client score kesit-results/telecom-who-leaves-0a1b2c3d --out scores.csv \\
+        --recipient "Call centre" --home ankara
     """
     from kesit_client import scoring
+    from kesit_client.errors import SourceError
     from kesit_privacy import model_file
 
     with Progress(f"reading {folder}") as progress:
+        scoring.require_format(out)
         model = model_file.read(folder)
         progress.event("scoring")
         scored = scoring.score_home(home, model)
-        scoring.write(scored.table, out)
+        noted = None
+        if recipient is not None:
+            noted = scoring.record(home, model, scored, recipient)
+        try:
+            scoring.write(scored.table, out)
+        except SourceError as error:
+            if noted is None:
+                raise
+            raise SourceError(
+                f"{error.cause} It is noted as the export {noted.id}.", remedy=error.remedy
+            ) from error
     facts = [("Scored", f"{len(scored.table):,} customers, in {out}")]
+    if noted is not None:
+        facts.append((f"Export {noted.id}", f"{noted.recipient}, {noted.persons:,} persons"))
+    elif recipient is not None:
+        facts.append(("Export", "none: nobody is in the file"))
     if scored.without_ground is None:
         facts.append(("Consents", "the policy says that none are kept"))
+        if scored.suppressed:
+            facts.append(("Left out", f"{scored.suppressed:,} with an open objection"))
     else:
         facts.append(
             (

@@ -14,6 +14,9 @@ from kesit_cli.segments import Folder, LanguageOption, language_of
 
 if TYPE_CHECKING:
     from kesit_server.classification.card import ModelCard
+    from kesit_server.classification.evaluated import Evaluated
+    from kesit_server.classification.judged import Judged
+    from kesit_server.naming import Language
 
 MOST_FEATURES = 12
 
@@ -29,16 +32,15 @@ def model() -> None:
 def show_(folder: Folder, language: LanguageOption = "en") -> None:
     """Print a model: what it predicts and goes by, its points table, what it is not for.
 
-    FOLDER is that of a result; its model.json is all that is read. Nothing is spent.
+    FOLDER is that of a result; its model.json is all that is read. Of a study that only evaluated
+    a released model it is evaluation.json, and how good the model is. Nothing is spent.
 
     \b
     Examples:
       kesit model show kesit-results/telecom-who-leaves-0a1b2c3d
       kesit model show kesit-results/telecom-who-leaves-0a1b2c3d --language tr
     """
-    from kesit_server.classification import telling
-
-    typer.echo(telling.read(folder).text(language_of(language)))
+    typer.echo(text_of(folder, language_of(language)))
 
 
 @app.command()
@@ -98,6 +100,28 @@ def export(
     typer.echo(str(place))
 
 
+def text_of(folder: Path, language: Language = "en") -> str:
+    """What a classifier's result folder tells: of a model, or of an evaluation alone."""
+    from kesit_server.classification import evaluation_telling, telling
+    from kesit_server.classification.evaluated import EVALUATION
+
+    if (folder / EVALUATION).exists():
+        return evaluation_telling.read(folder).text(language)
+    return telling.read(folder).text(language)
+
+
+def print_evaluation(out: Console, found: Evaluated) -> None:
+    """How good a released model is, and what the arms of an A/B test differ by."""
+    out.print(f"model.json SHA-256 {found.digest}", soft_wrap=True)
+    _print_judged(out, found.judged)
+
+
+def _print_judged(out: Console, judged: Judged) -> None:
+    out.print(judged.evaluation.text(), markup=False, soft_wrap=True)
+    for found in judged.uplift:
+        out.print(found.text(), markup=False, soft_wrap=True)
+
+
 def print_model(out: Console, card: ModelCard) -> None:
     """What the model goes by, the most telling features first."""
     from kesit_server.classification.telling import PER_LOGIT
@@ -115,8 +139,6 @@ def print_model(out: Console, card: ModelCard) -> None:
     out.print("importance: how much its points differ between customers; 20 double the odds\n")
     judged = card.classifier.judged
     if judged is not None:
-        out.print(judged.evaluation.text(), markup=False, soft_wrap=True)
-        for found in judged.uplift:
-            out.print(found.text(), markup=False, soft_wrap=True)
+        _print_judged(out, judged)
     for words in card.doubts:
         out.print(f"Doubt: {words.en}", markup=False, soft_wrap=True)

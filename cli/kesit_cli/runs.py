@@ -19,6 +19,7 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_privacy.study import Study
     from kesit_server.analysis import Finding
+    from kesit_server.classification.released import Released
     from kesit_simulations.evaluation import Evaluation
     from kesit_simulations.model_evaluation import ModelEvaluation
     from kesit_simulations.plan import SimulationPlan
@@ -65,11 +66,13 @@ def execute(
     progress: Progress,
     *,
     evaluate: bool = True,
+    released: Released | None = None,
 ) -> Finished:
     """Run a study, evaluate it, and write the result folder: whole or not at all.
 
     Args:
         out: the folder; None chooses one in `base` by the study's name and the run's id.
+        released: the model that is evaluated, for a study that trains none.
 
     Raises:
         KesitError: the run failed or the folder cannot be written; then nothing is.
@@ -78,7 +81,7 @@ def execute(
     from kesit_server import results
     from kesit_simulations.runner import Watcher, simulate
 
-    result = simulate(study, plan, customers, Watcher(progress.event, progress.reply))
+    result = simulate(study, plan, customers, Watcher(progress.event, progress.reply), released)
     evaluation = None
     if evaluate:
         progress.event("evaluation: the same without privacy, for comparison")
@@ -129,8 +132,10 @@ def print_result(out: Console, finished: Finished) -> None:
     out.print()
     if finished.study.classification is None:
         show.print_segments(out, finished.result.portrait)
-    else:
+    elif finished.study.classification.trains:
         models.print_model(out, finished.result.card)
+    else:
+        models.print_evaluation(out, finished.result.evaluated)
     out.print()
     show.print_facts(out, closing_facts(finished))
 
@@ -157,18 +162,24 @@ def closing_facts(finished: Finished) -> list[tuple[str, str]]:
 def _compare(
     found: Finding, plan: SimulationPlan, customers: Customers
 ) -> Evaluation | ModelEvaluation | None:
+    from kesit_server.classification.evaluated import Evaluated
     from kesit_server.segmentation import Segmentation
     from kesit_simulations.evaluation import evaluate
     from kesit_simulations.model_evaluation import evaluate_model
 
     if isinstance(found, Segmentation):
         return evaluate(found, customers.codes, customers.labels, seed=plan.seed)
+    if isinstance(found, Evaluated):
+        return None  # there is no training to compare with
     return evaluate_model(found, customers.codes)
 
 
 def _told(result: SimulationResult) -> dict[str, Any]:
-    if result.found.study.classification is None:
+    task = result.found.study.classification
+    if task is None:
         return {"segments": [card.as_dict() for card in result.portrait.cards]}
+    if not task.trains:
+        return {"judged": result.told.as_dict()["evaluation"]}
     judged = result.classifier.judged
     return {
         "importances": result.card.importances,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import keys, show
+from kesit_cli import keys, models, show
 from kesit_cli.keys import Home
 from kesit_cli.progress import Progress
 
@@ -63,6 +63,12 @@ def run(
         list[str] | None,
         typer.Option(metavar="NAME", help="Do not ask this member; may be repeated."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help='Result of the model that estimator = "released" evaluates.'
+        ),
+    ] = None,
 ) -> None:
     """Run a study with the members that are online; the result is a folder in results/.
 
@@ -82,6 +88,7 @@ def run(
             place,
             study_file,
             without=without or (),
+            model=model,
             unlock=keys.unlock,
             deadline=deadline,
             watch=watch,
@@ -161,20 +168,22 @@ def _do(home: Path, work: Callable[[Coordinator, Watch], Ran], first: str) -> No
 
         coordinator = open_coordinator(home)
         ran = work(coordinator, Watch(progress.event, progress.reply))
-    from kesit_server.classification import telling as models
     from kesit_server.classification.classifier import Classifier
+    from kesit_server.segmentation import Segmentation
     from kesit_server.telling import read
 
-    model = isinstance(ran.found, Classifier)
+    segments = isinstance(ran.found, Segmentation)
+    drawn = segments or isinstance(ran.found, Classifier)
+    what = f"{'segments' if segments else 'model'} {'draw' if drawn else 'show'}"
     screen = show.console()
-    typer.echo((models.read if model else read)(ran.folder).text("en"))
+    typer.echo(read(ran.folder).text("en") if segments else models.text_of(ran.folder))
     screen.print()
     show.print_facts(
         screen,
         [
             ("Result", str(ran.folder)),
             ("Run", ran.run),
-            ("Next", f"kesit {'model' if model else 'segments'} draw {ran.folder}"),
+            ("Next", f"kesit {what} {ran.folder}"),
         ],
     )
 

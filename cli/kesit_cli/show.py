@@ -183,6 +183,8 @@ def _cell(value: object) -> str:
 
 def task(study: Study) -> str:
     """What the study is after, in a few words."""
+    if study.classification is not None and not study.classification.trains:
+        return f"evaluation of a released model of {study.target}"
     if study.classification is not None:
         return f"{study.classification.estimator} model of {study.target}"
     return number_of_segments(study)

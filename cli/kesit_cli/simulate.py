@@ -78,6 +78,12 @@ def run(
             help="What runs the clients: this process, or Flower's own engine (Ray).",
         ),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help='Result of the model that estimator = "released" evaluates.'
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help=f"Folder of the result; by default a new one in {RESULTS}/."),
@@ -129,6 +135,9 @@ def run(
         study, plan, base = _read(study_file, changes)
         if plan.backend == "ray":
             _require_ray()
+        from kesit_server.classification.released import released_model
+
+        released = released_model(study, model)
         progress.event(f"reading and checking {plan.data}")
         from kesit_simulations.runner import load_customers  # takes seconds: it imports Flower
 
@@ -137,7 +146,9 @@ def run(
     if not as_json:
         _print_start(screen, study, plan, customers)
     with Progress("hello: the members make keys for this run") as progress:
-        finished = runs.execute(study, plan, customers, out, RESULTS, progress, evaluate=evaluate)
+        finished = runs.execute(
+            study, plan, customers, out, RESULTS, progress, evaluate=evaluate, released=released
+        )
     if as_json:
         typer.echo(json.dumps(runs.summary(finished), ensure_ascii=False))
     else:

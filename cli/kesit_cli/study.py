@@ -222,7 +222,9 @@ def _print_study(screen: Console, study: Study) -> None:
     screen.print()
     show.put(screen, table)
     held = [step for step in study.plan if study.side(step) is BookSide.HELD]
-    if held:
+    if held and not study.classifying.trains:
+        screen.print("evaluation: of all customers; nobody trains a model")
+    elif held:
         screen.print(
             f"{' and '.join(step.step for step in held)}: of the {study.classifying.holdout:.0%} of"
             " customers whom the other sums leave out, so shares add up for each group by itself"

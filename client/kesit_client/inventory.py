@@ -14,7 +14,7 @@ from typing import Final
 import polars as pl
 
 from kesit_client.consent.cells import guarded
-from kesit_client.consent.settings import STORE, ConsentSettings
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import own_request, read_members
 from kesit_client.rights.exports import list_exports
@@ -87,7 +87,7 @@ def _recipients(home: Path, records: Records, language: Language) -> str | None:
     """Those that were written down, and those of the register of exports."""
     names = [recipient.name for recipient in records.recipients or ()]
     settings = ConsentSettings.load(home)
-    if settings.url is not None or (home / STORE).is_file():
+    if settings.kept(home):
         with closing(ConsentStore.open(home, settings, create=False)) as store:
             names += [export.recipient for export in list_exports(store)]
     known = NONE[language] if records.recipients is not None else None

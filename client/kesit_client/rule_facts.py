@@ -14,7 +14,7 @@ from typing import Final
 
 from kesit_client.consent.events import to_us
 from kesit_client.consent.facts import consent_facts
-from kesit_client.consent.settings import STORE, ConsentSettings
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
 from kesit_client.policy import Policy
@@ -163,7 +163,7 @@ def _with_counts(facts: Facts, home: Path) -> Facts:
 
 def _has_store(home: Path) -> bool:
     """Before the first import or request nothing is known."""
-    return ConsentSettings.load(home).url is not None or (home / STORE).is_file()
+    return ConsentSettings.load(home).kept(home)
 
 
 def _records(home: Path, given: Path | None) -> Records:

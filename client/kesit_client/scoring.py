@@ -19,12 +19,15 @@ import numpy as np
 import polars as pl
 
 from kesit_client.coding import encode_features, written_ids
+from kesit_client.consent.cells import guarded
 from kesit_client.consent.gate import allowed
+from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError, SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.policy import Policy
+from kesit_client.rights.exports import Export, record_export
 from kesit_client.rights.requests import suppressed
 from kesit_privacy.features import CodeArray, Feature, FloatArray, Numeric
 from kesit_privacy.files import replacing
@@ -42,14 +45,14 @@ class Scored:
 
     Attributes:
         table: the id, and `chance: <class>` of each class (of two, the second alone).
-        without_ground: customers who have no ground for the model's purpose now; suppressed: those
-            of the rest with an open objection. None where the policy says that no consents are
-            kept.
+        without_ground: customers who have no ground for the model's purpose now; None where the
+            policy says that no consents are kept.
+        suppressed: those of the rest with an open objection.
     """
 
     table: pl.DataFrame
     without_ground: int | None
-    suppressed: int | None
+    suppressed: int
 
 
 def score(model: ScoringModel, table: pl.DataFrame, id_column: str) -> pl.DataFrame:
@@ -83,16 +86,52 @@ def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Sco
     source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
     table = source.read([feature.name for feature in model.features])
     scored = score(model, table, source.id_column)
-    if policy.consent == "not-kept":
-        return Scored(scored, None, None)
     ids = written_ids(scored[source.id_column])
-    moment = time.time() if now is None else now
-    special = reads_special(model)
-    may = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
-    with closing(ConsentStore.open(home, create=False)) as store:
-        held = suppressed(store, ids)
+    kept, may = policy.consent != "not-kept", np.ones(len(ids), dtype=np.bool_)
+    if kept:
+        moment, special = time.time() if now is None else now, reads_special(model)
+        may = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
+    held = _objecting(home, ids, kept=kept)
     held_back = np.array([name in held for name in ids], dtype=np.bool_) & may
-    return Scored(scored.filter(may & ~held_back), int((~may).sum()), int(held_back.sum()))
+    without = int((~may).sum()) if kept else None
+    return Scored(scored.filter(may & ~held_back), without, int(held_back.sum()))
+
+
+def _objecting(home: Path, ids: list[str], *, kept: bool) -> frozenset[str]:
+    """Those with an open objection; where no consents are kept, requests may still be."""
+    if not kept and not ConsentSettings.load(home).kept(home):
+        return frozenset()
+    with closing(ConsentStore.open(home, create=False)) as store:
+        return suppressed(store, ids)
+
+
+def record(home: Path, model: ScoringModel, scored: Scored, recipient: str) -> Export | None:
+    """Note that a recipient gets the scores of exactly these customers; None if there are none.
+
+    Before the file is written: what is given out is never missing in the register.
+
+    Raises:
+        ConsentError: no recipient.
+        ConsentStoreError: the store refuses; then nothing may be given out.
+    """
+    ids = written_ids(scored.table[scored.table.columns[0]])
+    if not ids:
+        return None
+    with closing(ConsentStore.open(home)) as store:
+        what = f"chances of {model.target}"
+        return record_export(store, recipient, what, ids, purpose=model.purpose)
+
+
+def require_format(path: Path) -> None:
+    """Refuse a file of scores that ends otherwise than `write` can.
+
+    Raises:
+        SourceError: it does.
+    """
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        raise SourceError(
+            f"{path}: has an unknown format.", remedy="Use a name that ends in .csv or .parquet."
+        )
 
 
 def write(table: pl.DataFrame, path: Path) -> None:
@@ -103,13 +142,10 @@ def write(table: pl.DataFrame, path: Path) -> None:
     """
     writers: dict[str, Callable[[object], None]] = {
         ".parquet": lambda file: table.write_parquet(file),  # type: ignore[arg-type]
-        ".csv": lambda file: table.write_csv(file),  # type: ignore[call-overload]
+        ".csv": lambda file: cells.write_csv(file),  # type: ignore[call-overload]
     }
-    writer = writers.get(path.suffix.lower())
-    if writer is None:
-        raise SourceError(
-            f"{path}: has an unknown format.", remedy="Use a name that ends in .csv or .parquet."
-        )
+    require_format(path)
+    writer, cells = writers[path.suffix.lower()], guarded(table, signed=False)
     try:
         with replacing(path, private=True) as file:
             writer(file)
@@ -149,17 +185,18 @@ def explain_home(
         ConsentError: the consents cannot be read; or there is neither ground nor objection.
     """
     source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
-    customer, objects = normalize("NFC", customer.strip()), False
-    if policy.consent != "not-kept":
-        moment = time.time() if now is None else now
-        (may,) = allowed(home, model.purpose, model.legal_basis, [customer], moment)
-        with closing(ConsentStore.open(home, create=False)) as store:
-            objects = customer in suppressed(store, [customer])
-        if not may and not objects:
-            raise ConsentError(
-                f"The customer {customer!r} has no ground for {model.purpose!r} now.",
-                remedy="Record the consent, or another ground, before the model is used.",
-            )
+    customer = normalize("NFC", customer.strip())
+    kept, may = policy.consent != "not-kept", True
+    if kept:
+        moment, special = time.time() if now is None else now, reads_special(model)
+        ids = [customer]
+        (may,) = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
+    objects = customer in _objecting(home, [customer], kept=kept)
+    if not may and not objects:
+        raise ConsentError(
+            f"The customer {customer!r} has no ground for {model.purpose!r} now.",
+            remedy="Record the consent, or another ground, before the model is used.",
+        )
     table = source.read([feature.name for feature in model.features])
     return replace(explain(model, table, source.id_column, customer), objects=objects)
 

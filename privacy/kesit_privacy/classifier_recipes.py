@@ -47,17 +47,19 @@ LOGISTIC_PLAN = (
 NEURAL_PLAN = (PlanStep("labels", "label-histograms", 1.0), EVALUATION)
 """With the trainings between them, at a share of 0."""
 
-PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN}
+PLANS = {"additive": ADDITIVE_PLAN, "logistic": LOGISTIC_PLAN, "released": (EVALUATION,)}
 
 EVALUATED = Fraction(1, 10)
 """Share of a study's budget for the evaluations of its folds, together."""
 
 CORRECTIONS = ("residual-sums", "gradient-sums")
 
-SMALLEST_SNR = {"logistic": 10.0, "additive": 30.0}
+SMALLEST_SNR = {"logistic": 10.0, "additive": 30.0, "released": 100.0}
 """Below it an estimator guesses, and the study is refused. At it, of 16 runs on each of five
 targets at most one a target had an AUC of 0.5 or less. On a sixth, where one in nine is positive,
-ten and three had; there it takes 45 and more.
+ten and three had; there it takes 45 and more. An evaluation alone has no features to tell apart:
+its ratio is customers over the noise on one count. At 100 that noise by itself moves the AUC by
+about 0.02 (standard deviation) for classes of one size, and by 0.07 where one in ten is positive.
 """
 
 ADDITIVE_SNR = 1000.0
@@ -234,6 +236,7 @@ def check_target(study: Study) -> None:
             remedy="Leave it out: a threshold is for a target of two levels.",
         )
     _check_arms(study, target)
+    _check_released(study)
     if study.classifying.folds is not None and study.classifying.estimator == "neural":
         raise StudyError(
             "classification.folds",
@@ -250,6 +253,29 @@ def check_target(study: Study) -> None:
             remedy='Use estimator = "additive", or name the features to use in'
             " classification.features.",
         )
+
+
+def _check_released(study: Study) -> None:
+    task = study.classifying
+    if task.trains != (task.released is None):
+        raise StudyError(
+            "classification.released",
+            "is the model that is evaluated, and this study trains one."
+            if task.trains
+            else "is missing: members must agree on the model that is evaluated.",
+            remedy='Leave it out, or use estimator = "released".'
+            if task.trains
+            else "Give the SHA-256 of its model.json, 64 hex digits (`sha256sum model.json`).",
+        )
+    if task.trains:
+        return
+    for field, given in (("keep", task.keep), ("l1", task.l1), ("folds", task.folds)):
+        if given:
+            raise StudyError(
+                f"classification.{field}",
+                "is about a training, and a released model is not trained again.",
+                remedy="Leave it out.",
+            )
 
 
 def _check_arms(study: Study, target: Categorical) -> None:
@@ -275,8 +301,11 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     """n / (σ1·√d·√C): training customers over the noise of the whole budget on one cell's count.
 
     C = 1 for two classes, else their number: each class is a question of its own. With folds it is
-    that of one fold's training: its customers, and its part of the budget.
+    that of one fold's training: its customers, and its part of the budget. Of an evaluation alone
+    d is the number of arms, whose noise adds up, and all customers count.
     """
+    if not study.classifying.trains:
+        return _evaluated_to_noise(study, mu2_units)
     units = _learning_units(study) if mu2_units is None else mu2_units
     folds, left_out = study.classifying.folds, study.classifying.holdout
     if folds is not None:
@@ -292,6 +321,17 @@ def signal_to_noise(study: Study, mu2_units: int | None = None) -> float:
     spread = math.sqrt(len(Embedding.of(study).features) * questions)
     counted = study.declared_customers * (1 - left_out)
     return counted * accounting.mu(units) / (unit_noise * spread)
+
+
+def _evaluated_to_noise(study: Study, mu2_units: int | None) -> float:
+    """Customers over the noise on one cell's count of all arms, in an evaluation alone."""
+    units, rules = study.mu2_units if mu2_units is None else mu2_units, study.roster
+    federated = math.sqrt(rules.min_size / (rules.min_size - rules.max_colluders))
+    levels = {f.name: len(f.levels) for f in study.features if isinstance(f, Categorical)}
+    classes, arms = levels[study.target or ""], levels.get(study.classifying.arms or "", 1)
+    spread = math.sqrt(arms * (1 if classes == 2 else classes))
+    noise = study.max_clients_per_customer * federated * spread
+    return study.declared_customers * accounting.mu(units) / noise
 
 
 def _learning_units(study: Study) -> int:
@@ -315,9 +355,13 @@ def check_budget(study: Study) -> None:
     snr, needed = signal_to_noise(study), smallest_snr(study)
     if snr >= needed:
         return
+    many = f"about {study.declared_customers:,} customers"
+    what = f"to evaluate a model of {study.target} on {many}"
+    if study.classifying.trains:
+        features = len(Embedding.of(study).features)
+        what = f"to learn {study.target} from {many} with {features} features"
     raise BudgetError(
-        f"epsilon = {study.epsilon:g} is too small to learn {study.target} from about"
-        f" {study.declared_customers:,} customers with {len(Embedding.of(study).features)} features"
+        f"epsilon = {study.epsilon:g} is too small {what}"
         f" (signal-to-noise {snr:.2g}, needed {needed:g}).",
         remedy=_what_would_do(study, snr),
     )
@@ -331,6 +375,9 @@ def _what_would_do(study: Study, snr: float) -> str:
     enough = accounting.epsilon(units, study.delta * share) / share
     epsilon = math.ceil(enough * (1 + 1e-8) * 100) / 100
     advice = [f"epsilon >= {epsilon:g}"] if epsilon <= LARGEST_EPSILON else []
+    if not study.classifying.trains:
+        agree = f"Agree on {advice[0]}; or b" if advice else "B"
+        return f"{agree}ring more customers together."
     if study.classifying.estimator != "logistic" and snr >= SMALLEST_SNR["logistic"]:
         advice.append('estimator = "logistic", which needs less')
     if study.classifying.folds is not None:

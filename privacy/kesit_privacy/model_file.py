@@ -146,14 +146,36 @@ def read(folder: Path) -> ScoringModel:
     Raises:
         ModelError: there is none, or it is broken, or no file of this version of Kesit.
     """
+    return parse(read_bytes(folder), folder / MODEL)
+
+
+def read_bytes(folder: Path) -> bytes:
+    """The model file of a result folder as it stands.
+
+    Raises:
+        ModelError: there is none.
+    """
     path = folder / MODEL
     try:
-        return ScoringModel.from_dict(json.loads(path.read_bytes()))
+        return path.read_bytes()
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}).",
             remedy="Give the folder of a classifier's result.",
         ) from error
+
+
+def parse(data: bytes, path: Path) -> ScoringModel:
+    """The model of a file's bytes.
+
+    Args:
+        path: for the error's text.
+
+    Raises:
+        ModelError: it is broken, or no file of this version of Kesit.
+    """
+    try:
+        return ScoringModel.from_dict(json.loads(data))
     except (
         KeyError,
         TypeError,

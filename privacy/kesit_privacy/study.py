@@ -86,7 +86,8 @@ class Classification:
 
     Attributes:
         estimator: `additive` (a scorecard of shapes), `logistic`, `neural`, or `auto`: chosen from
-            the declared size of the federation before anything is asked.
+            the declared size of the federation before anything is asked. `released` trains nothing
+            and evaluates a model of an earlier study on everybody.
         positive: of two levels of the target, the one whose chance is told; the last if None.
         holdout: share of customers that no training sum counts, told apart by a keyed hash of
             their ids; the evaluation counts them alone.
@@ -105,9 +106,10 @@ class Classification:
         arms: a categorical feature whose levels are the arms of an A/B evaluation, the control
             first; no model sees it.
         training: of a neural network; of no other estimator.
+        released: SHA-256, in hex, of the model.json that `released` evaluates; of no other.
     """
 
-    estimator: Literal["auto", "additive", "logistic", "neural"] = "auto"
+    estimator: Literal["auto", "additive", "logistic", "neural", "released"] = "auto"
     features: tuple[Name, ...] = ()
     positive: Name | None = None
     holdout: Annotated[float, Field(ge=0.05, le=0.5)] = 0.2
@@ -119,12 +121,18 @@ class Classification:
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     arms: Name | None = None
     training: Training | None = None
+    released: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
     @model_validator(mode="after")
     def _who_trains(self) -> Classification:
         if self.training is not None and self.estimator != "neural":
             raise ValueError('training is for estimator = "neural" alone')
         return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained; else one that was released before is evaluated."""
+        return self.estimator != "released"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -209,7 +217,7 @@ class Study:
         apart = [_side(task, step) is BookSide.HELD for step in plan]
         held = sum(step.exact_share for step, one in zip(plan, apart, strict=True) if one)
         total = sum(step.exact_share for step, one in zip(plan, apart, strict=True) if not one)
-        if plan and total != 1:
+        if not all(apart) and total != 1:  # a plan without training is one of evaluations
             what = f"the {'training ' if held else ''}shares add up to {float(total):g}"
             raise ValueError(f"{what}; they must add up to exactly 1")
         if held > 1:
@@ -296,16 +304,17 @@ def _side(task: Classification | None, step: PlanStep) -> BookSide:
 
 
 _TASKS = ("segmentation", "classification")
+_LATER = ("folds", "training", "released")
 
 
 def _said(plain: dict[str, Any]) -> dict[str, Any]:
-    """The study without the tags, tables, folds and statements on processing that nobody gave.
+    """The study without tags, tables, statements and newer choices of a task that nobody gave.
 
     They came after the first studies: one that does not use them keeps the hash that it had.
     """
     plain = {name: value for name, value in plain.items() if name not in _TASKS or value}
     if plain.get("classification"):
-        unused = {name for name in ("folds", "training") if plain["classification"][name] is None}
+        unused = {name for name in _LATER if plain["classification"][name] is None}
         plain["classification"] = {
             name: value for name, value in plain["classification"].items() if name not in unused
         }

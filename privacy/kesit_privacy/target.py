@@ -145,7 +145,12 @@ def columns(study: Study) -> int:
 
 
 def held_out(study: Study) -> tuple[int, int]:
-    """The parts low .. high-1 that the evaluation counts and training does not, without folds."""
+    """The parts low .. high-1 that the evaluation counts and training does not, without folds.
+
+    Of a study that trains nothing: all of them.
+    """
+    if not study.classifying.trains:
+        return 0, PARTS
     return 0, round(study.classifying.holdout * PARTS)
 
 

@@ -8,11 +8,17 @@ import numpy as np
 
 from kesit_server.classification.card import model_card
 from kesit_server.classification.classifier import Classifier, classify
+from kesit_server.classification.evaluated import (
+    Evaluated,
+    EvaluationCard,
+    evaluate_released,
+)
+from kesit_server.classification.released import Released
 from kesit_server.portrait import portray
 from kesit_server.segmentation import Segmentation, segment
 from kesit_server.sums import Sums
 
-Finding = Segmentation | Classifier
+Finding = Segmentation | Classifier | Evaluated
 
 
 class Told(Protocol):
@@ -26,8 +32,16 @@ class Told(Protocol):
         """Plain values, for JSON."""
 
 
-def analyse(federation: Sums, rng: np.random.Generator) -> Finding:
-    """Segments, or a classifier; see `segment` and `classify` for what it raises."""
+def analyse(
+    federation: Sums, rng: np.random.Generator, released: Released | None = None
+) -> Finding:
+    """Segments, or a classifier; see `segment` and `classify` for what it raises.
+
+    Args:
+        released: a model that is evaluated, and then nothing is trained.
+    """
+    if released is not None:
+        return evaluate_released(federation, released)
     if federation.study.classification is not None:
         return classify(federation)
     return segment(federation, rng)
@@ -35,6 +49,8 @@ def analyse(federation: Sums, rng: np.random.Generator) -> Finding:
 
 def present(finding: Finding, rng: np.random.Generator) -> Told:
     """Cards of segments, or of a model. Post-processing: it costs no privacy."""
+    if isinstance(finding, Evaluated):
+        return EvaluationCard(finding)
     if isinstance(finding, Classifier):
         return model_card(finding)
     return portray(finding, rng)

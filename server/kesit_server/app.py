@@ -20,6 +20,7 @@ from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
 from kesit_server import results
 from kesit_server.analysis import Finding, Told, analyse
+from kesit_server.classification.released import Released, require
 from kesit_server.courier import Courier, Patience
 from kesit_server.errors import DeploymentError, FederationError
 from kesit_server.federation import Federation
@@ -37,6 +38,7 @@ class Coordination:
         resumed: whether the book holds the beginning of this run.
         enrolled: the identity of each Flower node; None in simulations.
         run: the run's id; None draws one. names: what people call the members, by identity.
+        released: the model that the study evaluates (`released.released_model`), if it trains none.
         on_event: gets a line of text at each notable event; on_reply gets (answered, asked).
         finish: gets the federation and what was found when the run is over; on_failure gets the
             federation and the error if it cannot be finished.
@@ -53,6 +55,7 @@ class Coordination:
     enrolled: Mapping[int, str] | None = None
     run: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    released: Released | None = None
     on_event: Callable[[str], None] = field(default=lambda text: None)
     on_reply: Callable[[int, int], None] = field(default=lambda answered, asked: None)
     on_failure: Callable[[Federation, KesitError], None] = field(
@@ -76,9 +79,11 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
 
     Raises:
         DeploymentError: the grid failed; a run that is kept can be gone on with.
-        KesitError: the budget is too small, or too few members answered; nothing is written.
+        KesitError: the budget is too small, a model is missing, or too few members answered;
+            nothing is written.
     """
     recipes.check_budget(plan.study)
+    require(plan.study, plan.released)
     federation = Federation(
         Courier(grid, plan.patience, plan.on_reply),
         plan.study,
@@ -96,7 +101,7 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
         federation.hello()
     seed = secrets.randbits(63) if plan.seed is None else plan.seed
     try:
-        found = analyse(federation, np.random.default_rng(seed))
+        found = analyse(federation, np.random.default_rng(seed), plan.released)
     except DeploymentError:
         raise  # the server process is away or was restarted: the run can be gone on with
     except KesitError as error:

@@ -34,6 +34,8 @@ from kesit_server.app import Coordination, result_files
 from kesit_server.app import make_app as make_server_app
 from kesit_server.classification.card import ModelCard
 from kesit_server.classification.classifier import Classifier
+from kesit_server.classification.evaluated import Evaluated
+from kesit_server.classification.released import Released, require
 from kesit_server.courier import Patience
 from kesit_server.federation import Federation
 from kesit_server.portrait import Portrait
@@ -97,6 +99,12 @@ class SimulationResult:
     def classifier(self) -> Classifier:
         """The model of a classifier's study."""
         assert isinstance(self.found, Classifier)
+        return self.found
+
+    @property
+    def evaluated(self) -> Evaluated:
+        """What a study that trains nothing found of a released model."""
+        assert isinstance(self.found, Evaluated)
         return self.found
 
     @cached_property
@@ -263,15 +271,23 @@ def check_distinct(study: Study, codes: CodeArray, distinct: int | None = None) 
 
 
 def simulate(
-    study: Study, plan: SimulationPlan, customers: Customers, watcher: Watcher | None = None
+    study: Study,
+    plan: SimulationPlan,
+    customers: Customers,
+    watcher: Watcher | None = None,
+    released: Released | None = None,
 ) -> SimulationResult:
     """Run the study once, on the engine that the plan names.
+
+    Args:
+        released: the model that is evaluated, for a study that trains none.
 
     Raises:
         KesitError: the budget is too small, too few clients answer, or Ray is to run and cannot.
     """
     watcher = watcher or Watcher()
     recipes.check_budget(study)
+    require(study, released)
     started = time.perf_counter()
     server = derived_identity(plan.seed, "server", 0)
     outcome: list[tuple[Federation, Finding]] = []
@@ -282,6 +298,7 @@ def simulate(
         patience=ray_backend.PATIENCE if plan.backend == "ray" else Patience(seconds=0, asks=1),
         simulated=True,
         seed=plan.seed,
+        released=released,
         on_event=watcher.on_event,
         on_reply=watcher.on_reply,
     )

@@ -335,7 +335,7 @@ def test_a_protocol_error_has_the_federations_code(
     def fail(*arguments: Any) -> None:
         raise ProtocolError("A message is broken.", remedy="Update it.")
 
-    monkeypatch.setattr(kesit_server.app, "segment", fail)
+    monkeypatch.setattr(kesit_server.app, "analyse", fail)
     before = files(shop)
     refused = kesit("simulate", "run", "study.toml")
     assert refused.code == exits.FEDERATION

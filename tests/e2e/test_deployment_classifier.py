@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +16,10 @@ from classifierkit import churn_frame
 from consentkit import row, withdrawal, write
 from federationkit import NAMES, books_agree, command, runs_of
 from kesit_cli import exits
+from kesit_client import approvals
+from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
+from kesit_client.rights.exports import list_exports
 from kesit_privacy.study_file import load_study
 from kesit_simulations.deployed import Deployed
 
@@ -153,6 +158,24 @@ def test_only_who_may_be_scored_is_scored(trained: tuple[Deployed, Path], tmp_pa
         assert "a human must answer it" in " ".join(objecting.stdout.split())
         assert consenting.returncode == exits.OK, consenting.stderr
         assert "Objection" not in consenting.stdout
+        given = command(
+            *("client", "score", folder, "--out", tmp_path / "given.csv"),
+            *("--recipient", "Call centre", "--home", home),
+        )
+        assert given.returncode == exits.OK, given.stderr
+        with closing(ConsentStore.open(home, create=False)) as store:
+            [export] = list_exports(store, people[2])
+            assert (export.recipient, export.persons) == ("Call centre", 1)
+            assert export.purpose == "churn-prediction"
+        left = command("client", "consent", "withdraw", people[2], "--home", home)
+        assert left.returncode == exits.OK, left.stderr
+        with closing(ConsentStore.open(home, create=False)) as store:
+            assert [item.withdrew for item in list_exports(store)] == [1]
+        policy.write_text(before, encoding="utf-8")  # an objection holds without consents, too
+        done = command("client", "score", folder, "--out", out, "--home", home)
+        assert done.returncode == exits.OK, done.stderr
+        scored = pl.read_parquet(out)["id"].to_list()
+        assert (len(scored), people[1] in scored) == (999, False)
     finally:
         policy.write_text(before, encoding="utf-8")
 
@@ -164,3 +187,28 @@ def test_a_study_of_another_kind_says_so(trained: tuple[Deployed, Path]) -> None
     assert "Ne kadar iyi" in shown.stdout
     wrong = command("segments", "show", folder)
     assert wrong.returncode == exits.RESULT
+
+
+def test_a_study_evaluates_the_released_model(trained: tuple[Deployed, Path]) -> None:
+    place, folder = trained
+    digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    path = place.folder / "again.toml"
+    again = STUDY.replace('name = "churn"', 'name = "again"', 1)
+    released = f'estimator = "released"\nreleased = "{digest}"'
+    path.write_text(again.replace('estimator = "additive"', released), encoding="utf-8")
+    study = load_study(path)
+    for member in place.names:
+        approvals.approve(place.home(member), path, study.hash)
+    home = place.coordinator.home
+    missing = command("server", "run", path, "--home", home)
+    assert missing.returncode != exits.OK
+    assert "--model FOLDER" in " ".join(missing.stderr.split())
+    done = command("server", "run", path, "--model", folder, "--home", home)
+    assert done.returncode == exits.OK, done.stderr
+    assert "AUC" in done.stdout
+    assert "kesit model show" in done.stdout
+    (run,) = runs_of(place, study)
+    books_agree(place, run)
+    told = json.loads((home / "results" / f"again-{run[:8]}" / "evaluation.json").read_bytes())
+    assert told["model"] == digest
+    assert (home / "runs" / run / "model.json").read_bytes() == (folder / "model.json").read_bytes()

@@ -14,6 +14,7 @@ import pytest
 
 from consentkit import NOW, PURPOSE, load, row, settings, withdrawal, write
 from kesit_client.consent import keeping
+from kesit_client.consent.cells import guarded, unguarded
 from kesit_client.consent.exporting import export_file
 from kesit_client.consent.importing import Imported, import_file
 from kesit_client.consent.store import ConsentStore
@@ -196,6 +197,13 @@ def test_no_cell_that_is_written_is_a_formula_and_all_are_read_as_they_were(
     bad = load(store, tmp_path, [row("x", record_id="@cmd", event_type="agreed")])
     bad.write_report(tmp_path / "report.csv")
     assert ",'@cmd," in (tmp_path / "report.csv").read_text()
+
+
+def test_lists_for_other_programs_hold_no_formulas_and_their_ids_match() -> None:
+    ids = ["+905551112233", "-7", "=cmd()", "+1+cmd()", "@a", "'=b", "c"]
+    safe = guarded(pl.DataFrame({"id": ids}), signed=False)
+    assert safe["id"].to_list() == [*ids[:2], "'=cmd()", "'+1+cmd()", "'@a", "''=b", "c"]
+    assert unguarded(safe)["id"].to_list() == ids
 
 
 @pytest.mark.parametrize("typed", ["4711\u200b", "\ufeff4711", "\udcff", "47\x0011"])

@@ -261,10 +261,16 @@ def test_flags_of_a_release_are_attested_for_this_study() -> None:
 # --- who may be exported ------------------------------------------------------------------------
 
 
-def test_nothing_is_given_out_unless_the_store_says_so(store: ConsentStore, tmp_path: Path) -> None:
+def test_nothing_is_given_out_unless_the_store_says_so(
+    store: ConsentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_request(store, "objection", "b", purposes=[PURPOSE], now=NOW)
     keeping.withdraw(store, "c", now=NOW)
     load(store, tmp_path, [row("d", minor="true")])
+    with monkeypatch.context() as patch:
+        patch.setattr("kesit_client.rights.permitted.now_us", lambda: NOW - DAY)  # set back
+        with pytest.raises(ConsentStoreError, match="clock says"):
+            permitted(store, ["ayşe"], PURPOSE)
     people = ["ayşe", "b", "c", "d", "nobody", "ayşe"]
     found = permitted(store, people, PURPOSE, now=NOW + SECOND)
     assert found.ids == ["ayşe"]

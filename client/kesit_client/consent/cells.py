@@ -14,9 +14,20 @@ _BEGINS: Final = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
 """Also in the wide forms that some spreadsheets take for the narrow ones."""
 
 
-def guarded(table: pl.DataFrame) -> pl.DataFrame:
-    """The table, ready for a CSV file."""
-    return table.with_columns(pl.col(pl.String).str.replace(f"^('*{_BEGINS})", "'${1}"))
+def guarded(table: pl.DataFrame, *, signed: bool = True) -> pl.DataFrame:
+    """The table, ready for a CSV file.
+
+    Args:
+        signed: numbers with a sign get one, too. Without it they stay as they are, for programs
+            that look ids such as +905551112233 up; a spreadsheet takes them for numbers.
+    """
+    cells = pl.col(pl.String)
+    safe = cells.str.replace(f"^('*{_BEGINS})", "'${1}")
+    if signed:
+        return table.with_columns(safe)
+    return table.with_columns(
+        pl.when(cells.str.contains(r"^[+-][0-9]+$")).then(cells).otherwise(safe)
+    )
 
 
 def unguarded(table: pl.DataFrame) -> pl.DataFrame:

@@ -188,7 +188,7 @@ class Gate:
         """How everybody stands, from the events that are known here and those that are new."""
         purpose, basis = self.study.purpose, self.study.legal_basis
         special = reads_special(self.study)
-        _require_clock(self._opened(), connection, now)
+        require_clock(self._opened(), connection, now)
         removals = self._opened().removals(connection)
         if self._events is None or removals != self._removals:
             self._events = standing.read(connection, purpose, basis, special=special)
@@ -214,7 +214,7 @@ def allowed(
     with closing(ConsentStore.open(home, create=False)) as store:
         keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
         with store.reading() as connection:
-            _require_clock(store, connection, int(now * SECOND))
+            require_clock(store, connection, int(now * SECOND))
             known = store.numbers(connection, keys)
             read = standing.read(connection, purpose, basis, special=special)
     stand = standing.decide(read, int(now * SECOND), basis)
@@ -223,8 +223,12 @@ def allowed(
     return _chosen(eligible, rows["no"].fill_null(0).to_numpy().astype(np.int64))
 
 
-def _require_clock(store: ConsentStore, connection: Connection, now: int) -> None:
-    """Refuse a clock that is behind the store: what has ended would hold again."""
+def require_clock(store: ConsentStore, connection: Connection, now: int) -> None:
+    """Refuse a clock (µs) that is behind the store: what has ended would hold again.
+
+    Raises:
+        ConsentStoreError: it is.
+    """
     last = store.last_recorded(connection)
     if last is not None and now < last - SKEW_SECONDS * SECOND:
         raise ConsentStoreError(

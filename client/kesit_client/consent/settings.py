@@ -50,6 +50,10 @@ class ConsentSettings:
             raise ValueError(f"no shared field is called {', '.join(strange)}")
         return defaults
 
+    def kept(self, home: Path) -> bool:
+        """Whether a store was made; before the first import or request there is none."""
+        return self.url is not None or (home / STORE).is_file()
+
     @classmethod
     def load(cls, home: Path) -> ConsentSettings:
         """The settings of a client's folder; all defaults if it has no consent.toml.

@@ -10,6 +10,7 @@ import polars as pl
 
 from kesit_client.consent import standing
 from kesit_client.consent.events import now_us
+from kesit_client.consent.gate import require_clock
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import CONSENT, Reason
 from kesit_client.rights import iys
@@ -42,11 +43,16 @@ def permitted(
 
     Args:
         channel: the list is for messages on this channel, which need the approval of IYS.
+        now: µs; None for the present, by a clock that must not be behind the store.
 
     Raises:
-        ConsentStoreError: the store cannot be read; then nobody may be exported.
+        ConsentStoreError: the store cannot be read, or this clock is behind it; then nobody may be
+            exported.
     """
     moment, people = now_us() if now is None else now, list(dict.fromkeys(ids))
+    if now is None:
+        with store.reading() as connection:
+            require_clock(store, connection, moment)
     reasons = _reasons(store, people, purpose, basis, moment)
     objecting = suppressed(store, people)
     with store.reading() as connection:

@@ -16,7 +16,6 @@ from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.doubts import doubts
-from kesit_server.classification.uplift import Uplift
 from kesit_server.naming import Wording
 from kesit_server.portrait import labels
 
@@ -120,7 +119,7 @@ class ModelCard:
             "customers": round(fitted.labels.customers, 1),
             "class_shares": _rounded(fitted.labels.shares),
             "evaluation": None if judged is None else judged.evaluation.as_dict(),
-            "uplift": [] if judged is None else [_told(found) for found in judged.uplift],
+            "uplift": [] if judged is None else [found.told() for found in judged.uplift],
             "importances": {name: round(value, 4) for name, value in self.importances.items()},
         }
 
@@ -128,10 +127,6 @@ class ModelCard:
 def model_card(classifier: Classifier) -> ModelCard:
     """The card of a trained classifier."""
     return ModelCard(classifier)
-
-
-def _told(found: Uplift) -> dict[str, Any]:
-    return {**found.as_dict(), "text": {"en": found.lines("en"), "tr": found.lines("tr")}}
 
 
 def _plain(feature: dict[str, Any]) -> dict[str, Any]:

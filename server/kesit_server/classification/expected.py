@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, Categorical, CodeArray, Feature, FloatArray, IntArray
 from kesit_privacy.models import Model
 from kesit_privacy.scorecard import CHANCE, LOGIT, chances
@@ -22,6 +23,7 @@ from kesit_privacy.target import columns
 from kesit_server.classification.labels import Labels
 from kesit_server.classification.picture import sigmoid
 from kesit_server.classification.ranking import area, average_precision, nonnegative
+from kesit_server.classification.released import Released
 
 DRAWS = 20_000
 """Synthetic customers of each class."""
@@ -158,6 +160,31 @@ class Expected:
         points = tuple(model.points(rows) for rows in codes)
         sizes = np.maximum(labels.by_class, 1) * held / (1 - held)
         return cls(points, sizes, study.classifying.threshold)
+
+    @classmethod
+    def of_released(cls, study: Study, released: Released) -> Expected:
+        """From a model file alone: customers like those of its training, told apart by its chances.
+
+        The file has no cells by class. Features are drawn as if independent, and of the rows each
+        class has those that the model gives it.
+        """
+        rng = np.random.default_rng(0)  # the same released values cut the same cells
+        codes = np.zeros((DRAWS, columns(study)), dtype=np.int16)
+        space = Embedding.of(study)
+        for feature, column, sizes in zip(
+            space.features, space.columns, released.cells, strict=True
+        ):
+            shares = (sizes + 1e-9) / (sizes + 1e-9).sum()
+            cells = rng.choice(len(shares), DRAWS, p=shares)
+            codes[:, column] = _centres(feature, len(shares))[cells]
+        every, given = released.model.points(codes), released.model.chances(codes) / CHANCE
+        drawn = [
+            rng.choice(DRAWS, DRAWS, p=(chance + 1e-9) / (chance + 1e-9).sum())
+            for chance in given.T
+        ]
+        threshold = study.classifying.threshold or released.threshold
+        sizes = study.declared_customers * released.shares
+        return cls(tuple(every[rows] for rows in drawn), sizes, threshold)
 
     @cached_property
     def scores(self) -> tuple[Score, ...]:

@@ -20,6 +20,7 @@ from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server import naming, telling
 from kesit_server.classification.judged import ModelEvaluation
+from kesit_server.classification.uplift import retold
 from kesit_server.naming import Language, Vocabulary, Wording
 from kesit_server.telling import NOT_RELEASABLE
 
@@ -136,7 +137,7 @@ class ModelTelling:
             _arrays(plain["cell_customers"], model, 1),
             importances,
             None if judged is None else ModelEvaluation.from_dict(judged),
-            tuple(_lines(found["text"]) for found in plain["uplift"]),
+            retold(plain["uplift"]),
             wordings.validate_python(plain["doubts"]),
             wordings.validate_python(plain["not_for"]),
             Vocabulary(TypeAdapter(dict[str, Wording]).validate_python(plain["labels"])),
@@ -259,12 +260,6 @@ def read(folder: Path) -> ModelTelling:
         ResultError: there is none, or it is broken, or no file of this version of Kesit.
     """
     return telling.read_with(folder / MODEL, ModelTelling.from_dict)
-
-
-def _lines(plain: Any) -> Wording:
-    """A text of several lines, each of them without control characters."""
-    lines = TypeAdapter(dict[Language, list[str]]).validate_python(plain, strict=True)
-    return Wording("\n".join(lines["en"]), "\n".join(lines["tr"]))
 
 
 def _points(values: FloatArray, spread: FloatArray | None) -> str:

@@ -7,10 +7,12 @@ effect of the treatment only if chance decided who was treated.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from kesit_privacy.features import FloatArray
 from kesit_privacy.queries import ScoreEvaluation
@@ -74,6 +76,10 @@ class Uplift:
             "everybody": self.everybody.as_dict(),
         }
 
+    def told(self) -> dict[str, Any]:
+        """`as_dict` with the lines of its text in both languages; `retold` reads them back."""
+        return {**self.as_dict(), "text": {"en": self.lines("en"), "tr": self.lines("tr")}}
+
     def text(self, language: Language = "en") -> str:
         """For a person."""
         return "\n".join(self.lines(language))
@@ -123,6 +129,17 @@ def uplift(
         )
         for number, arm in enumerate(arms, start=1)
     )
+
+
+def retold(plain: Iterable[Mapping[str, Any]]) -> tuple[Wording, ...]:
+    """The texts of a file's uplifts, which `Uplift.told` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: there are none.
+    """
+    lines = TypeAdapter(dict[str, tuple[str, ...]])
+    found = [lines.validate_python(one["text"]) for one in plain]
+    return tuple(Wording("\n".join(text["en"]), "\n".join(text["tr"])) for text in found)
 
 
 def _compare(treated: FloatArray, control: FloatArray, noise: float) -> Comparison:

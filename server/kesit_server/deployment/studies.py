@@ -21,12 +21,14 @@ from kesit_privacy import recipes
 from kesit_privacy.errors import KesitError
 from kesit_privacy.files import slug
 from kesit_privacy.keyfiles import Unlock, from_environment
+from kesit_privacy.model_file import MODEL
 from kesit_privacy.spending import read_log, sign_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 from kesit_server import results, run_book
 from kesit_server.analysis import Finding, present
 from kesit_server.app import Coordination, coordinate, result_files
+from kesit_server.classification.released import released_model
 from kesit_server.courier import Patience
 from kesit_server.deployment.door import Door
 from kesit_server.deployment.home import RESULTS, RUNS, Coordinator
@@ -85,6 +87,7 @@ def start(
     study_file: Path,
     *,
     without: Sequence[str] = (),
+    model: Path | None = None,
     unlock: Unlock = from_environment,
     deadline: float = DEADLINE_SECONDS,
     watch: Watch | None = None,
@@ -93,6 +96,7 @@ def start(
 
     Args:
         without: names of members that are not asked: those whom the others have not pinned yet.
+        model: result folder of the model that is evaluated, for a study that trains none.
 
     Raises:
         KesitError: the study, the budget, too few members, or no server runs. A result folder tells
@@ -100,6 +104,7 @@ def start(
     """
     study = load_study(study_file)
     recipes.check_budget(study)
+    released = released_model(study, model)
     _check_names(coordinator, without)
     member_nodes(coordinator.members, Door.read(coordinator.superlink))  # before all writing
     identity = coordinator.identity(unlock)
@@ -107,6 +112,8 @@ def start(
     folder = coordinator.home / RUNS / run
     folder.mkdir(parents=True, mode=0o700)  # its sums are for the members, not for everyone
     results.replace_file(folder / STUDY, study_file.read_bytes())
+    if released is not None:
+        results.replace_file(folder / MODEL, released.data)  # a resumed run reads it from there
     with closing(KeptRun(folder, identity)) as book:
         book.start(study, secrets.randbits(63), without)
         return _go_on(coordinator, study, book, unlock, deadline, watch or Watch())
@@ -168,6 +175,8 @@ def _go_on(
     deadline: float,
     watch: Watch,
 ) -> Ran:
+    trains = study.classification is None or study.classification.trains
+    released = released_model(study, None if trains else book.folder)
     door = Door.read(coordinator.superlink)
     reconcile(coordinator.members, door)
     nodes = [
@@ -211,6 +220,7 @@ def _go_on(
         enrolled={node.node_id: node.member.identity for node in nodes},
         run=run,
         names={node.member.identity: node.member.name for node in nodes},
+        released=released,
         on_event=watch.on_event,
         on_reply=watch.on_reply,
     )
