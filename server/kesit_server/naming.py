@@ -204,7 +204,9 @@ def count(value: float, language: Language) -> str:
 def percent(share: float, language: Language, digits: int = 1) -> str:
     """A share as "12.5%", in Turkish "%12,5"."""
     text = _local(_unsigned_zero(f"{100 * share:.{digits}f}"), language)
-    return f"%{text}" if language == "tr" else f"{text}%"
+    if language != "tr":
+        return f"{text}%"
+    return f"-%{text[1:]}" if text.startswith("-") else f"%{text}"
 
 
 def _unsigned_zero(text: str) -> str:

@@ -365,7 +365,7 @@ def test_the_template_s_classifier_runs_in_place_of_its_segmentation(
     head, rest = text.split("[segmentation]\n", 1)
     table = rest.split("# [classification]\n", 1)[1].split("\n\n", 1)[0]
     lines = [line.removeprefix("# ") for line in table.splitlines() if line.startswith("# ")]
-    kept = [x for x in lines if not x.startswith(("folds", "arms", "training", "keep"))]
+    kept = [x for x in lines if not x.startswith(("folds", "arms", "training", "keep", "released"))]
     head = head.replace("# target =", "target =").replace('protected = ["gender"]', "")
     features = rest[rest.index("\n[[features]]") :]
     study = "\n".join([head, "[classification]", *kept, features])

@@ -354,3 +354,12 @@ def test_the_text_shows_the_centre_the_most_telling_features_first() -> None:
 
 def test_the_same_seed_gives_the_same_cards() -> None:
     assert three_cards() == three_cards()
+
+
+@pytest.mark.parametrize(
+    ("share", "english", "turkish"),
+    [(-0.154, "-15.4%", "-%15,4"), (-0.0001, "0.0%", "%0,0")],
+)
+def test_percentages_have_their_signs_in_front(share: float, english: str, turkish: str) -> None:
+    assert naming.percent(share, "en") == english
+    assert naming.percent(share, "tr") == turkish
