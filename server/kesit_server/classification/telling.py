@@ -262,7 +262,6 @@ def read(folder: Path) -> ModelTelling:
     return telling.read_with(folder / MODEL, ModelTelling.from_dict)
 
 
-
 def _points(values: FloatArray, spread: FloatArray | None) -> str:
     sides = [None] * len(values) if spread is None else spread
     return " | ".join(
