@@ -16,7 +16,7 @@ from kesit_cli.segments import Folder
 def score(
     folder: Folder,
     home: Home,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A new .csv or .parquet file.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv or .parquet file, new or not.")],
     recipient: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Who gets the file: noted among the exports."),

@@ -180,7 +180,12 @@ def _told(result: SimulationResult) -> dict[str, Any]:
         return {"segments": [card.as_dict() for card in result.portrait.cards]}
     if not task.trains:
         return {"judged": result.told.as_dict()["evaluation"]}
-    return {"importances": result.card.importances}
+    judged = result.classifier.judged
+    return {
+        "importances": result.card.importances,
+        "judged": None if judged is None else judged.evaluation.as_dict(),
+        "doubts": [words.en for words in result.card.doubts],
+    }
 
 
 def _costs(finished: Finished) -> dict[str, Any]:

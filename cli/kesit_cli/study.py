@@ -44,6 +44,7 @@ def new(
     Examples:
       kesit study new my-study.toml
       kesit study new s1.toml --example s1
+      kesit study new churn.toml --example telco-churn
       kesit study new --example retail-bank | less
 
     \b

@@ -239,7 +239,10 @@ def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: 
 def _value(feature: Feature, code: int) -> str:
     """A code as the model sees it, for a person."""
     if isinstance(feature, Numeric):
-        return "(missing)" if code < 0 else f"{feature.decode(code):.4g}"
+        if code < 0:
+            return "(missing)"
+        number = feature.decode(code)
+        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
     return (*feature.levels, "(unknown)", "(missing)")[code]
 
 

@@ -112,7 +112,7 @@ def as_text(statement: dict[str, Any]) -> str:
         "",
         "The promise holds for members that follow the protocol, whatever the server does. It says"
         " nothing of data that a member publishes otherwise, and it does not stop a member from"
-        " sending wrong data about its own customers. A segment of one customer is personal data.",
+        f" sending wrong data about its own customers. {_personal(statement)}",
         "",
         f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}."
         f" {_made(statement)}: {', '.join(statement['made_of'])}. Protected: {protected}.",
@@ -139,6 +139,13 @@ def _made(statement: dict[str, Any]) -> str:
     """How to begin the list of features."""
     target = statement["target"]
     return "Segments were made of" if target is None else f"A model of {target} was made of"
+
+
+def _personal(statement: dict[str, Any]) -> str:
+    """What can be done with the result that is about one person again."""
+    if statement["target"] is None:
+        return "A segment of one customer is personal data."
+    return "What the model says of one customer is personal data."
 
 
 _OF_SUMS = {

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from kesit_privacy.errors import ProtocolError
+from kesit_privacy.model_file import MODEL
 from kesit_server import naming, results
 from kesit_server.assessment import Figure
 from kesit_server.cards import Card
@@ -132,6 +133,9 @@ def read(folder: Path) -> Telling:
     return read_with(folder / results.SEGMENTS, Telling.from_dict)
 
 
+_SHOWN = ((results.SEGMENTS, "kesit segments show"), (MODEL, "kesit model show"))
+
+
 def read_with(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
     """A JSON file of a result, checked for numbers and texts that no result holds, and built.
 
@@ -144,9 +148,12 @@ def read_with(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
         _printable(plain)
         return build(plain)
     except OSError as error:
+        other = next((show for name, show in _SHOWN if (path.parent / name).exists()), None)
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}).",
-            remedy="Give the folder of a result, as `kesit simulate run` printed it.",
+            remedy=f"This result is another one: use `{other} {path.parent}`."
+            if other
+            else "Give the folder of a result, as `kesit simulate run` printed it.",
         ) from error
     except (
         KeyError,

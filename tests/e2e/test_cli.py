@@ -21,7 +21,14 @@ from kesit_client.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.processing import Processing
-from kesit_privacy.study import PlanStep, RosterRules, Segmentation, Study, Thresholds
+from kesit_privacy.study import (
+    Classification,
+    PlanStep,
+    RosterRules,
+    Segmentation,
+    Study,
+    Thresholds,
+)
 from kesit_privacy.study_file import load_study
 from kesit_simulations import datasets, retail_bank, studies
 from kesit_simulations.members import misses
@@ -327,10 +334,12 @@ def test_the_demo_says_who_took_part_what_left_what_came_out_and_what_it_cost(
 
 
 STUDY_PARTS: tuple[type, ...] = (
-    *(Study, RosterRules, Segmentation, Thresholds, PlanStep),
+    *(Study, RosterRules, Segmentation, Classification, Thresholds, PlanStep),
     *(Numeric, Categorical, Processing),
 )
-TABLES = {"features", "plan", "segmentation", "roster", "thresholds", "processing"}
+TABLES = {"features", "plan", "segmentation", "roster", "thresholds", "processing"} | {
+    "classification"
+}
 
 
 def test_the_template_explains_every_field_and_runs(kesit: Kesit, tmp_path: Path) -> None:
@@ -347,6 +356,33 @@ def test_the_template_explains_every_field_and_runs(kesit: Kesit, tmp_path: Path
         assert line, name
     assert kesit("study", "check", "mine.toml").code == exits.OK
     assert kesit("simulate", "run", "mine.toml", "--no-evaluate", "--json").code == exits.OK
+
+
+def test_the_template_s_classifier_runs_in_place_of_its_segmentation(
+    kesit: Kesit, tmp_path: Path
+) -> None:
+    text = kesit("study", "new", "-").out
+    head, rest = text.split("[segmentation]\n", 1)
+    table = rest.split("# [classification]\n", 1)[1].split("\n\n", 1)[0]
+    lines = [line.removeprefix("# ") for line in table.splitlines() if line.startswith("# ")]
+    kept = [x for x in lines if not x.startswith(("folds", "arms", "training", "keep"))]
+    head = head.replace("# target =", "target =").replace('protected = ["gender"]', "")
+    features = rest[rest.index("\n[[features]]") :]
+    study = "\n".join([head, "[classification]", *kept, features])
+    (tmp_path / "mine.toml").write_text(study, encoding="utf-8")
+    checked = kesit("study", "check", "mine.toml")
+    assert checked.code == exits.OK, checked.said
+    assert "model of gender, made of 2 of" in checked.out
+    done = kesit("simulate", "run", "mine.toml", "--json")
+    told = json.loads(done.out)
+    assert set(told["judged"]["base_rates"]) == {"male", "female"}
+    assert 0 <= told["judged"]["metrics"]["accuracy"]["value"] <= 1
+    assert isinstance(told["doubts"], list)
+    folder = tmp_path / told["folder"]
+    assert "one customer is personal data" in (folder / "privacy.md").read_text(encoding="utf-8")
+    shown = kesit("segments", "show", str(folder))
+    assert shown.code == exits.RESULT
+    assert f"kesit model show {folder}" in " ".join(shown.said.split())
 
 
 def test_study_new_never_overwrites(kesit: Kesit, tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import pytest
 from classifierkit import churn_frame, churn_study, churn_tables, three_tables, trained
 from kesit_privacy.model_file import MODEL
 from kesit_privacy.study_file import study_from_tables
+from kesit_server import telling as segments
 from kesit_server.classification import pictures, telling
 from kesit_server.classification.telling import PER_LOGIT
 from kesit_server.errors import ResultError
 from kesit_server.naming import Language
+from kesit_server.results import SEGMENTS
 from kesit_simulations.runner import SimulationResult
 from kit import broken
 
@@ -169,6 +171,16 @@ def test_an_evaluation_by_arms_is_read_back(tmp_path: Path, language: Language) 
     text = telling.read(tmp_path).text(language)
     assert all(found.text(language) in text for found in judged.uplift)
     assert "phone - web" in text
+
+
+def test_the_command_of_the_other_result_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ResultError) as error:
+        segments.read(folder)
+    assert f"`kesit model show {folder}`" in error.value.remedy
+    (tmp_path / SEGMENTS).write_bytes(b"{}")
+    with pytest.raises(ResultError) as error:
+        telling.read(tmp_path)
+    assert f"`kesit segments show {tmp_path}`" in error.value.remedy
 
 
 def test_a_broken_file_is_refused_with_one_error(folder: Path, tmp_path: Path) -> None:

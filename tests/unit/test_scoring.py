@@ -98,6 +98,13 @@ def test_reasons_add_up_to_the_log_odds(model: ScoringModel) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_money_is_told_in_whole_units_with_thousands(model: ScoringModel) -> None:
+    fresh = churn_frame(50, seed=10).with_columns(spending=pl.lit(15_432.0))
+    values = {name: value for name, value, _ in scoring.explain(model, fresh, "id", "c17").parts}
+    assert values["spending"].replace(",", "").isdigit()
+    assert values["spending"].startswith("15,4")
+
+
 def test_a_stranger_has_no_reasons(model: ScoringModel) -> None:
     with pytest.raises(SourceError, match="no customer 'x'"):
         scoring.explain(model, churn_frame(5), "id", "x")

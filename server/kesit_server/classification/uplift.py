@@ -78,8 +78,7 @@ class Uplift:
 
     def told(self) -> dict[str, Any]:
         """`as_dict` with the lines of its text in both languages; `retold` reads them back."""
-        text = {"en": self.text("en").split("\n"), "tr": self.text("tr").split("\n")}
-        return {**self.as_dict(), "text": text}
+        return {**self.as_dict(), "text": {"en": self.lines("en"), "tr": self.lines("tr")}}
 
     def text(self, language: Language = "en") -> str:
         """For a person."""

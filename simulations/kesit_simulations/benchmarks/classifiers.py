@@ -19,7 +19,7 @@ import polars as pl
 from kesit_client.coding import encode
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
-from kesit_privacy.features import FloatArray
+from kesit_privacy.features import CodeArray, FloatArray, Numeric
 from kesit_privacy.scorecard import CHANCE
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
@@ -147,6 +147,16 @@ def problem_of(study: Study, customers: Customers, epsilon: float, seed: int) ->
         seed,
         parts,
         len(target.classes),
+        _may_be_missing(space, customers.codes),
+    )
+
+
+def _may_be_missing(space: Embedding, codes: CodeArray) -> tuple[str, ...]:
+    """Features of which some value is missing: baselines are told, though only the data say so."""
+    return tuple(
+        feature.name
+        for feature, column in zip(space.features, space.columns, strict=True)
+        if (codes[:, column] == (-1 if isinstance(feature, Numeric) else feature.missing)).any()
     )
 
 
