@@ -101,7 +101,7 @@ MOMENTS = (
     "members take part",
     "grid: 4 members are asked",
     "lloyd-2: 4 members are asked",
-    "the segments' cards are written",  # the members have deleted their keys by now
+    "the cards are written",  # the members have deleted their keys by now
 )
 
 
