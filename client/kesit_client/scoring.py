@@ -8,7 +8,6 @@ purpose at that moment are scored, and nobody with an open objection to automate
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -140,15 +139,13 @@ def write(table: pl.DataFrame, path: Path) -> None:
     Raises:
         SourceError: the disk refuses, or the name ends otherwise.
     """
-    writers: dict[str, Callable[[object], None]] = {
-        ".parquet": lambda file: table.write_parquet(file),  # type: ignore[arg-type]
-        ".csv": lambda file: cells.write_csv(file),  # type: ignore[call-overload]
-    }
     require_format(path)
-    writer, cells = writers[path.suffix.lower()], guarded(table, signed=False)
     try:
         with replacing(path, private=True) as file:
-            writer(file)
+            if path.suffix.lower() == ".parquet":
+                table.write_parquet(file)
+            else:
+                guarded(table, signed=False).write_csv(file)
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be written ({error.strerror}).",
