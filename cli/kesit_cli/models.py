@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kesit_cli import show
 from kesit_cli.progress import Progress
-from kesit_cli.segments import Folder, LanguageOption, language_of
+from kesit_cli.segments import Folder, LanguageOption, language_of, write_pictures
 
 if TYPE_CHECKING:
     from kesit_server.classification.card import ModelCard
@@ -60,16 +60,12 @@ def draw(
       kesit model draw kesit-results/telecom-who-leaves-0a1b2c3d
     """
     with Progress(f"reading {folder}") as progress:
-        from kesit_server import results
         from kesit_server.classification import pictures, telling
 
         told = telling.read(folder)
         progress.event("drawing")
         files = pictures.model_pictures(told, language_of(language))
-        for name, data in files.items():
-            results.replace_file((out or folder) / name, data)
-    for name in files:
-        typer.echo(str((out or folder) / name))
+    write_pictures(files, out or folder)
 
 
 @app.command()

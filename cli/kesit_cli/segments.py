@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,15 +68,22 @@ def draw(
       kesit segments draw kesit-results/my-study-0a1b2c3d --language tr --out pictures
     """
     with Progress(f"reading {folder}") as progress:
-        from kesit_server import pictures, results, telling
+        from kesit_server import pictures, telling
 
         told = telling.read(folder)
         progress.event("drawing")
         files = pictures.pictures(told, language_of(language))
-        for name, data in files.items():
-            results.replace_file((out or folder) / name, data)
+    write_pictures(files, out or folder)
+
+
+def write_pictures(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write each picture whole, and print where it is."""
+    from kesit_server import results
+
+    for name, data in files.items():
+        results.replace_file(folder / name, data)
     for name in files:
-        typer.echo(str((out or folder) / name))
+        typer.echo(str(folder / name))
 
 
 def language_of(text: str) -> Language:
