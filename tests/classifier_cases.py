@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from classifier_cases_logistic import LOGISTIC_GENERATORS, LOGISTIC_REFERENCES
+from classifier_cases_logistic import LOGISTIC_GENERATORS, LOGISTIC_REFERENCES, clipped
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, Categorical, Numeric
 from kesit_privacy.instruction import MAX_SCALE_BITS, SCALE_BITS
@@ -293,16 +293,6 @@ def residual_sums_row(query: Query, row: list[int]) -> list[int]:
             part[place : place + logits] = [unit * value for value in left]
         answer += part
     return answer
-
-
-def clipped(vector: list[int], radius: int) -> list[int]:
-    """The product's formula, one correctly rounded operation after the other."""
-    norm_sq = sum(x * x for x in vector)
-    if norm_sq <= radius * radius:
-        return vector
-    factor = float(radius) / math.sqrt(float(norm_sq)) * (1 - 2.0**-40)
-    short = [math.trunc(float(x) * factor) for x in vector]
-    return short if sum(x * x for x in short) <= radius * radius else [0] * len(vector)
 
 
 def score_moments_row(query: Query, row: list[int]) -> list[int]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from kesit_privacy.features import FloatArray
+from kesit_privacy import accounting
+from kesit_privacy.features import CodeArray, FloatArray
+from kesit_privacy.queries import Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
+from kesit_server.classification.fold import Fold
+from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, code_customers, simulate
 
@@ -97,3 +103,64 @@ def trained(study: Study, frame: pl.DataFrame, **plan: Any) -> SimulationResult:
     """A simulated run of a classifier's study."""
     simulation = SimulationPlan(data="none", **({"clients": 5} | plan))
     return simulate(study, simulation, code_customers(study, simulation, frame, "id"))
+
+
+class Pooled:
+    """All rows in one place, summed without noise at the price of a federation's.
+
+    Attributes:
+        told: part of a federation's σ that the server is told.
+        opened: every sum that was opened. queries: that was asked for.
+        answers: opened sums to give instead, in order, whatever the rows are.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, study: Study, codes: CodeArray, told: float = 1.0, answers: Sequence[NoisySum] = ()
+    ) -> None:
+        self.study, self.codes, self.told, self.answers = study, codes, told, answers
+        self.queries: list[Query] = []
+        self.opened: list[NoisySum] = []
+
+    def _sigma(self, step: str, delta_sq: int, scale_bits: int) -> float:
+        planned = self.study.step(step)
+        assert planned is not None
+        variance = accounting.share_variance(
+            self.study.step_units(planned),
+            delta_sq=delta_sq,
+            multiplicity=1,
+            roster=5,
+            colluders=1,
+        )
+        return self.told * math.sqrt(5 * variance) / 2.0**scale_bits
+
+    def sum(self, step: str, query: Query) -> NoisySum:
+        self.queries.append(query)
+        if self.answers:
+            return self.answers[len(self.queries) - 1]
+        sigma = self._sigma(step, query.delta_sq, query.scale_bits)
+        exact = query.sum(self.codes) / 2.0**query.scale_bits
+        self.opened.append(NoisySum(step, exact, sigma, 5, 1))
+        return self.opened[-1]
+
+    def noise_ahead(self, step: str, delta: float) -> float:
+        return self._sigma(step, round(delta**2 * 4**28), 28)
+
+    def note(self, text: str) -> None:
+        """Nobody watches."""
+
+
+def asks_alike(study: Study, fit: Callable[[Fold], object]) -> int:
+    """Whether the same opened sums give the same questions, whoever the customers are.
+
+    Returns:
+        how many sums were asked for.
+    """
+    rows = [customers(study, churn_frame(900, seed)).codes for seed in (1, 2)]
+    first = Pooled(study, rows[0])
+    fit(*Fold.all_of(first))
+    again = Pooled(study, rows[1], answers=first.opened)
+    fit(*Fold.all_of(again))
+    assert [q.params() for q in again.queries] == [q.params() for q in first.queries]
+    return len(again.queries)

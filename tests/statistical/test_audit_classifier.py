@@ -129,12 +129,12 @@ LARGE = (LabelHistograms, ResidualSums, SecondMoments, GradientSums)
 """Queries with so much of the budget that 10,000 replays tell that one of them counts twice."""
 
 
-@pytest.mark.parametrize("kind", LARGE, ids=lambda kind: str(kind.name))
-def test_customers_who_count_twice_are_caught(recorded: Recorded, kind: type[Query]) -> None:
-    if not any(isinstance(seen.query, kind) for seen in recorded.sums):
-        pytest.skip("this estimator asks for no such sum")
-    found = recorded.audit(recorded.with_bug(kind, twice))
-    assert found.verdict is Verdict.FAIL, found
+def test_customers_who_count_twice_are_caught(recorded: Recorded) -> None:
+    asked = {type(seen.query) for seen in recorded.sums} & set(LARGE)
+    assert len(asked) == 2  # each estimator asks for two of these
+    for kind in asked:
+        found = recorded.audit(recorded.with_bug(kind, twice))
+        assert found.verdict is Verdict.FAIL, (kind.name, found)
 
 
 def test_scores_that_are_not_clipped_are_caught() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from classifierkit import (
+    Pooled,
+    asks_alike,
     churn_frame,
     churn_study,
     churn_tables,
@@ -20,10 +20,8 @@ from classifierkit import (
     three_tables,
     trained,
 )
-from kesit_privacy import accounting
 from kesit_privacy.errors import StudyError
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
-from kesit_privacy.queries import Query
 from kesit_privacy.scorecard import CHANCE
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
@@ -31,39 +29,8 @@ from kesit_privacy.target import Side, Target, held_out
 from kesit_server.classification import additive
 from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.fold import Fold
-from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
-
-
-class Pooled:
-    """All rows in one place, summed without noise at the price of a federation's."""
-
-    noisy = False
-
-    def __init__(self, study: Study, codes: CodeArray) -> None:
-        self.study, self.codes = study, codes
-        self.queries: list[Query] = []
-
-    def sum(self, step: str, query: Query) -> NoisySum:
-        planned = self.study.step(step)
-        assert planned is not None
-        self.queries.append(query)
-        variance = accounting.share_variance(
-            self.study.step_units(planned),
-            delta_sq=query.delta_sq,
-            multiplicity=1,
-            roster=5,
-            colluders=1,
-        )
-        sigma = math.sqrt(5 * variance) / 2.0**query.scale_bits
-        return NoisySum(step, query.sum(self.codes) / 2.0**query.scale_bits, sigma, 5, 1)
-
-    def noise_ahead(self, step: str, delta: float) -> float:
-        raise AssertionError
-
-    def note(self, text: str) -> None:
-        """Nobody watches."""
 
 
 def pooled_fit(sums: Pooled) -> Fitted:
@@ -120,24 +87,7 @@ def test_more_classes_are_learnt_each() -> None:
 
 def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
     """The same opened sums give the same questions, whoever the customers are."""
-    study = churn_study()
-    one, two = (Pooled(study, customers(study, churn_frame(900, seed)).codes) for seed in (1, 2))
-    sums: list[NoisySum] = []
-
-    class Repeats(Pooled):
-        def sum(self, step: str, query: Query) -> NoisySum:
-            self.queries.append(query)
-            return sums[len(self.queries) - 1]
-
-    def keep(step: str, query: Query, own: Any = one.sum) -> NoisySum:
-        sums.append(own(step, query))
-        return sums[-1]
-
-    one.sum = keep  # type: ignore[method-assign]
-    pooled_fit(one)
-    again = Repeats(study, two.codes)
-    pooled_fit(again)
-    assert [q.params() for q in again.queries] == [q.params() for q in one.queries]
+    assert asks_alike(churn_study(), additive.fit) == 4
 
 
 def test_one_class_only_is_learnt_as_such_and_told() -> None:

@@ -81,7 +81,7 @@ def problem(rows: int = 3000, classes: int = 2, **changes: Any) -> ClassifierPro
 def fits(name: str, task: ClassifierProblem) -> FloatArray:
     """A baseline's probabilities, after checking that they are some."""
     if BASELINES[name].extra == "neural":
-        pytest.importorskip("opacus")
+        pytest.importorskip("opacus", reason="DP-SGD needs Opacus (kesit[neural])")
     found = BASELINES[name].fit(task)
     assert found.shape[-2:] == (len(task.held_labels), task.classes)
     assert np.isfinite(found).all()
@@ -406,7 +406,7 @@ def test_columns_of_unknown_classes_are_zero() -> None:
 
 
 def test_opacus_finds_the_noise_that_another_accountant_wants() -> None:
-    pytest.importorskip("opacus")
+    pytest.importorskip("opacus", reason="DP-SGD needs Opacus (kesit[neural])")
     import dp_accounting
     from dp_accounting.pld import PLDAccountant
 

@@ -101,7 +101,9 @@ def url(server: str) -> str:
 def psycopg(server: str, name: str) -> Any:
     """A connection beside the store's own."""
     plain = server.replace("+psycopg", "")
-    return pytest.importorskip("psycopg").connect(f"{plain}/{name}", autocommit=True)
+    return pytest.importorskip("psycopg", reason="needs kesit[postgresql]").connect(
+        f"{plain}/{name}", autocommit=True
+    )
 
 
 @pytest.fixture

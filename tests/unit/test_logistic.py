@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from classifierkit import (
+    Pooled,
+    asks_alike,
     churn_frame,
     churn_study,
     churn_tables,
@@ -21,57 +22,21 @@ from classifierkit import (
     three_tables,
     trained,
 )
-from kesit_privacy import accounting
 from kesit_privacy.coordinates import UNIT, Coordinates
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import CodeArray, FloatArray
-from kesit_privacy.queries import Query
 from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import Side, Target, held_out
 from kesit_server.classification import logistic, training
 from kesit_server.classification.fold import Fold
-from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
 
 LOGISTIC = {"estimator": "logistic", "positive": "yes"}
 NO_NOISE = 1e-6
 """Of a federation's noise: as good as none, and the server knows it."""
-
-
-class Pooled:
-    """All rows in one place, summed without noise at the price of a federation's."""
-
-    noisy = False
-
-    def __init__(self, study: Study, codes: CodeArray, told: float = 1.0) -> None:
-        self.study, self.codes, self.told = study, codes, told
-        self.queries: list[Query] = []
-
-    def _sigma(self, step: str, delta_sq: int, scale_bits: int) -> float:
-        planned = self.study.step(step)
-        assert planned is not None
-        variance = accounting.share_variance(
-            self.study.step_units(planned),
-            delta_sq=delta_sq,
-            multiplicity=1,
-            roster=5,
-            colluders=1,
-        )
-        return self.told * math.sqrt(5 * variance) / 2.0**scale_bits
-
-    def sum(self, step: str, query: Query) -> NoisySum:
-        self.queries.append(query)
-        sigma = self._sigma(step, query.delta_sq, query.scale_bits)
-        return NoisySum(step, query.sum(self.codes) / 2.0**query.scale_bits, sigma, 5, 1)
-
-    def noise_ahead(self, step: str, delta: float) -> float:
-        return self._sigma(step, round(delta**2 * 4**28), 28)
-
-    def note(self, text: str) -> None:
-        """Nobody watches."""
 
 
 def _study(**changes: Any) -> Study:
@@ -159,25 +124,7 @@ def test_many_classes_around_centres_are_told_apart() -> None:
 
 def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
     """The same opened sums give the same questions, whoever the customers are."""
-    study = _study()
-    one, two = (Pooled(study, customers(study, churn_frame(900, seed)).codes) for seed in (1, 2))
-    sums: list[NoisySum] = []
-
-    class Repeats(Pooled):
-        def sum(self, step: str, query: Query) -> NoisySum:
-            self.queries.append(query)
-            return sums[len(self.queries) - 1]
-
-    def keep(step: str, query: Query, own: Any = one.sum) -> NoisySum:
-        sums.append(own(step, query))
-        return sums[-1]
-
-    one.sum = keep  # type: ignore[method-assign]
-    logistic.fit(*Fold.all_of(one))
-    again = Repeats(study, two.codes)
-    logistic.fit(*Fold.all_of(again))
-    assert [q.params() for q in again.queries] == [q.params() for q in one.queries]
-    assert len(again.queries) + 3 <= 9  # hello, evaluation and the end
+    assert asks_alike(_study(), logistic.fit) + 3 <= 9  # hello, evaluation and the end
 
 
 def test_one_class_only_is_learnt_as_such() -> None:
