@@ -14,7 +14,7 @@ from kesit_privacy.features import CodeArray, FloatArray
 from kesit_privacy.queries import Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
-from kesit_server.classification.fold import Fold
+from kesit_server.classification.training.fold import Fold
 from kesit_server.sums import NoisySum
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, code_customers, simulate

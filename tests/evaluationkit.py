@@ -16,9 +16,9 @@ from kesit_privacy.models import read_model
 from kesit_privacy.queries import ScoreEvaluation
 from kesit_privacy.scorecard import LOGIT
 from kesit_privacy.study import Study
-from kesit_server.classification.evaluation import evaluation_query
-from kesit_server.classification.expected import Expected
-from kesit_server.classification.ranking import area, average_precision
+from kesit_server.classification.judging.evaluation import evaluation_query
+from kesit_server.classification.judging.expected import Expected
+from kesit_server.classification.judging.ranking import area, average_precision
 from kesit_server.sums import NoisySum
 
 TWO = classifier_study([numeric("a"), levels("t", 2)], "t")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kesit_privacy.features import GRID, FloatArray
-from kesit_server.lloyd import cluster
+from kesit_server.segmentation.lloyd import cluster
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _print_books(screen: Console, place: Deployed, ran: Ran) -> None:
 
 
 def _print_segments(screen: Console, ran: Ran) -> None:
-    from kesit_server import telling
+    from kesit_server.portrait import telling
 
     told = telling.read(ran.folder)
     table = show.new_table("segment", "customers", "95 %", "what sets it apart", right=(0, 1))

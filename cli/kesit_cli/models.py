@@ -13,10 +13,10 @@ from kesit_cli.progress import Progress
 from kesit_cli.segments import Folder, LanguageOption, language_of, write_pictures
 
 if TYPE_CHECKING:
-    from kesit_server.classification.card import ModelCard
     from kesit_server.classification.evaluated import Evaluated
-    from kesit_server.classification.judged import Judged
-    from kesit_server.naming import Language
+    from kesit_server.classification.judging.judged import Judged
+    from kesit_server.classification.telling.card import ModelCard
+    from kesit_server.wording import Language
 
 MOST_FEATURES = 12
 
@@ -60,7 +60,8 @@ def draw(
       kesit model draw kesit-results/telecom-who-leaves-0a1b2c3d
     """
     with Progress(f"reading {folder}") as progress:
-        from kesit_server.classification import pictures, telling
+        from kesit_server.classification.telling import model_telling as telling
+        from kesit_server.classification.telling import pictures
 
         told = telling.read(folder)
         progress.event("drawing")
@@ -88,7 +89,7 @@ def export(
     """
     from kesit_privacy import model_file
     from kesit_server import results
-    from kesit_server.classification.onnx_export import onnx_model
+    from kesit_server.classification.telling.onnx_export import onnx_model
 
     place = out or folder / "model.onnx"
     made = onnx_model(model_file.read(folder))
@@ -98,8 +99,9 @@ def export(
 
 def text_of(folder: Path, language: Language = "en") -> str:
     """What a classifier's result folder tells: of a model, or of an evaluation alone."""
-    from kesit_server.classification import evaluation_telling, telling
     from kesit_server.classification.evaluated import EVALUATION
+    from kesit_server.classification.telling import evaluation_telling
+    from kesit_server.classification.telling import model_telling as telling
 
     if (folder / EVALUATION).exists():
         return evaluation_telling.read(folder).text(language)
@@ -120,7 +122,7 @@ def _print_judged(out: Console, judged: Judged) -> None:
 
 def print_model(out: Console, card: ModelCard) -> None:
     """What the model goes by, the most telling features first."""
-    from kesit_server.classification.telling import PER_LOGIT
+    from kesit_server.classification.telling.model_telling import PER_LOGIT
 
     table = show.new_table("feature", "importance (points)", right=(1,))
     used = [name for name in card.importances if name not in card.unused]

@@ -19,7 +19,7 @@ from kesit_cli.progress import Progress
 if TYPE_CHECKING:
     from kesit_privacy.study import Study
     from kesit_server.analysis import Finding
-    from kesit_server.classification.released import Released
+    from kesit_server.classification.judging.released import Released
     from kesit_simulations.evaluation import Evaluation
     from kesit_simulations.model_evaluation import ModelEvaluation
     from kesit_simulations.plan import SimulationPlan
@@ -163,7 +163,7 @@ def _compare(
     found: Finding, plan: SimulationPlan, customers: Customers
 ) -> Evaluation | ModelEvaluation | None:
     from kesit_server.classification.evaluated import Evaluated
-    from kesit_server.segmentation import Segmentation
+    from kesit_server.segmentation.segmenter import Segmentation
     from kesit_simulations.evaluation import evaluate
     from kesit_simulations.model_evaluation import evaluate_model
 

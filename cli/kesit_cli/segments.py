@@ -12,7 +12,7 @@ import typer
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from kesit_server.naming import Language
+    from kesit_server.wording import Language
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,7 +44,7 @@ def show(folder: Folder, language: LanguageOption = "en") -> None:
       kesit segments show kesit-results/my-study-0a1b2c3d
       kesit segments show kesit-results/my-study-0a1b2c3d --language tr
     """
-    from kesit_server import telling
+    from kesit_server.portrait import telling
 
     typer.echo(telling.read(folder).text(language_of(language)))
 
@@ -68,7 +68,7 @@ def draw(
       kesit segments draw kesit-results/my-study-0a1b2c3d --language tr --out pictures
     """
     with Progress(f"reading {folder}") as progress:
-        from kesit_server import pictures, telling
+        from kesit_server.portrait import pictures, telling
 
         told = telling.read(folder)
         progress.event("drawing")

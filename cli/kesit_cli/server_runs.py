@@ -169,8 +169,8 @@ def _do(home: Path, work: Callable[[Coordinator, Watch], Ran], first: str) -> No
         coordinator = open_coordinator(home)
         ran = work(coordinator, Watch(progress.event, progress.reply))
     from kesit_server.classification.classifier import Classifier
-    from kesit_server.segmentation import Segmentation
-    from kesit_server.telling import read
+    from kesit_server.portrait.telling import read
+    from kesit_server.segmentation.segmenter import Segmentation
 
     segments = isinstance(ran.found, Segmentation)
     drawn = segments or isinstance(ran.found, Classifier)

@@ -15,9 +15,9 @@ from rich.text import Text
 if TYPE_CHECKING:
     from kesit_client.preflight import Forecast
     from kesit_privacy.study import Study
-    from kesit_server.cards import Card
-    from kesit_server.portrait import Portrait
-    from kesit_server.segmentation import Segmentation
+    from kesit_server.portrait.cards import Card
+    from kesit_server.portrait.portrait import Portrait
+    from kesit_server.segmentation.segmenter import Segmentation
 
 WIDTH = 100
 """Characters a line where no terminal says otherwise."""

@@ -135,7 +135,7 @@ def run(
         study, plan, base = _read(study_file, changes)
         if plan.backend == "ray":
             _require_ray()
-        from kesit_server.classification.released import released_model
+        from kesit_server.classification.judging.released import released_model
 
         released = released_model(study, model)
         progress.event(f"reading and checking {plan.data}")

@@ -252,7 +252,8 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
     from kesit_privacy.queries.evaluation import SIZE
-    from kesit_server import codebook, segmentation
+    from kesit_server.segmentation import codebook
+    from kesit_server.segmentation import segmenter as segmentation
 
     mu = accounting.mu(study.step_units(step))
     if mu == 0:
@@ -261,7 +262,7 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
     sigma = study.max_clients_per_customer * federated / mu
     if step.query == "label-histograms":
         from kesit_privacy.target import held_out
-        from kesit_server.classification.labels import labels_query
+        from kesit_server.classification.training.labels import labels_query
 
         # Whoever is held out, the weights are the same.
         return sigma / float(labels_query(study, list(held_out(study))).amplitudes.max())

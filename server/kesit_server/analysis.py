@@ -6,16 +6,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kesit_server.classification.card import model_card
 from kesit_server.classification.classifier import Classifier, classify
 from kesit_server.classification.evaluated import (
     Evaluated,
     EvaluationCard,
     evaluate_released,
 )
-from kesit_server.classification.released import Released
-from kesit_server.portrait import portray
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.classification.judging.released import Released
+from kesit_server.classification.telling.card import model_card
+from kesit_server.portrait.portrait import portray
+from kesit_server.segmentation.segmenter import Segmentation, segment
 from kesit_server.sums import Sums
 
 Finding = Segmentation | Classifier | Evaluated

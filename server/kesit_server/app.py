@@ -20,7 +20,7 @@ from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
 from kesit_server import results
 from kesit_server.analysis import Finding, Told, analyse
-from kesit_server.classification.released import Released, require
+from kesit_server.classification.judging.released import Released, require
 from kesit_server.courier import Courier, Patience
 from kesit_server.errors import DeploymentError, FederationError
 from kesit_server.federation import Federation

@@ -18,7 +18,7 @@ from kesit_privacy.sides import BookSide
 from kesit_privacy.study import Study
 from kesit_server import pots
 from kesit_server.federation import Federation
-from kesit_server.naming import Wording
+from kesit_server.wording import Wording
 
 
 def privacy_statement(federation: Federation, failure: KesitError | None = None) -> dict[str, Any]:

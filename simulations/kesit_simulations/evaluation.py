@@ -14,7 +14,7 @@ import numpy as np
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray, Numeric
-from kesit_server.segmentation import Segmentation
+from kesit_server.segmentation.segmenter import Segmentation
 
 MAX_FIT_ROWS = 100_000
 """Above this many rows the pooled KMeans is fitted on a seeded sample."""

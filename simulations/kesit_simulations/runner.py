@@ -32,14 +32,14 @@ from kesit_privacy.study import Study
 from kesit_server.analysis import Finding, Told, present
 from kesit_server.app import Coordination, result_files
 from kesit_server.app import make_app as make_server_app
-from kesit_server.classification.card import ModelCard
 from kesit_server.classification.classifier import Classifier
 from kesit_server.classification.evaluated import Evaluated
-from kesit_server.classification.released import Released, require
+from kesit_server.classification.judging.released import Released, require
+from kesit_server.classification.telling.card import ModelCard
 from kesit_server.courier import Patience
 from kesit_server.federation import Federation
-from kesit_server.portrait import Portrait
-from kesit_server.segmentation import Segmentation
+from kesit_server.portrait.portrait import Portrait
+from kesit_server.segmentation.segmenter import Segmentation
 from kesit_simulations import datasets, ray_backend
 from kesit_simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from kesit_simulations.members import Members, derived_identity, misses

@@ -16,7 +16,7 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
 from kesit_privacy.attestation import Attestation, Proof, read_attestation, verify_proof
 from kesit_privacy.study_file import study_from_toml
-from kesit_server.segmentation import segment
+from kesit_server.segmentation.segmenter import segment
 
 
 class Keeping(Branches):

@@ -36,7 +36,7 @@ from kesit_server.app import Coordination, coordinate
 from kesit_server.courier import Courier, Patience, Reply
 from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.federation import Federation
-from kesit_server.segmentation import Segmentation
+from kesit_server.segmentation.segmenter import Segmentation
 from kesit_simulations.deployed import Deployed
 from kesit_simulations.grid import InProcessGrid
 from kit import SERVER, query_for, small_study

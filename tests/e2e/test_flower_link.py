@@ -38,7 +38,7 @@ from kesit_server.deployment.door import Door
 from kesit_server.deployment.runs import POLL_SECONDS, on_superlink
 from kesit_server.errors import DeploymentError
 from kesit_server.federation import Federation as Federated
-from kesit_server.segmentation import Segmentation
+from kesit_server.segmentation.segmenter import Segmentation
 from kit import SERVER, small_study
 
 

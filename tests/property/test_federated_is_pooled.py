@@ -20,7 +20,7 @@ from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
 from kesit_privacy.study import Study
 from kesit_server import federation as federation_module
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.segmentation.segmenter import Segmentation, segment
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, simulate
 from kit import begin, instruct, mixed_study, opened, random_codes, small_study

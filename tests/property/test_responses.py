@@ -11,7 +11,7 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
-from kesit_server.responses import nearest_of, responses
+from kesit_server.segmentation.responses import nearest_of, responses
 from kit import mixed_study, query_for, random_codes, small_study
 from query_cases import draw_codes, drawn, one
 

@@ -25,8 +25,8 @@ from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums, Evaluation, Query
 from kesit_privacy.queries import evaluation as parts
-from kesit_server import assessment, lloyd
-from kesit_server.segmentation import segment
+from kesit_server.segmentation import assessment, lloyd
+from kesit_server.segmentation.segmenter import segment
 from recorded import ALL_PLANS, SEED, RecordedStudy, recorded, seeded
 from stand_in import Pooled
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from evaluationkit import Population
-from kesit_server.classification.calibration import _groups
-from kesit_server.classification.evaluation import assess
+from kesit_server.classification.judging.calibration import _groups
+from kesit_server.classification.judging.evaluation import assess
 
 RELEASES = 1000
 

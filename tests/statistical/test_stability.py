@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kesit_privacy.study_file import study_from_tables
-from kesit_server.agreement import contingency, jaccard
-from kesit_server.portrait import portray
+from kesit_server.portrait.portrait import portray
+from kesit_server.segmentation.agreement import contingency, jaccard
 from kesit_simulations import studies
 from kesit_simulations.errors import DatasetError
 from kesit_simulations.plan import read_plan

@@ -26,9 +26,9 @@ from kesit_privacy.scorecard import CHANCE
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import Side, Target, held_out
-from kesit_server.classification import additive
-from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.fold import Fold
+from kesit_server.classification.training import additive
+from kesit_server.classification.training.fitted import Fitted
+from kesit_server.classification.training.fold import Fold
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
 

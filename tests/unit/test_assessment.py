@@ -14,10 +14,10 @@ from kesit_privacy.features import GRID, CodeArray, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Evaluation
 from kesit_privacy.queries import evaluation as parts
-from kesit_server import assessment as module
-from kesit_server.assessment import Assessment, assess, evaluation_query
+from kesit_server.segmentation import assessment as module
+from kesit_server.segmentation.assessment import Assessment, assess, evaluation_query
+from kesit_server.segmentation.synopsis import Synopsis
 from kesit_server.sums import NoisySum
-from kesit_server.synopsis import Synopsis
 from kit import small_study
 
 FIGURES = (

@@ -13,11 +13,19 @@ import pytest
 from kesit_privacy.embedding import ONE_HOT, Embedding
 from kesit_privacy.features import GRID
 from kesit_privacy.study_file import study_from_tables
-from kesit_server import naming
-from kesit_server.cards import STABILITY, Card, own_units, segment_cards, share_of_all, stability
-from kesit_server.naming import AVERAGE, UNCERTAIN, Vocabulary, Wording
-from kesit_server.portrait import labels
-from kesit_server.traits import Trait, segment_traits
+from kesit_server import wording
+from kesit_server.portrait import naming
+from kesit_server.portrait.cards import (
+    STABILITY,
+    Card,
+    own_units,
+    segment_cards,
+    share_of_all,
+    stability,
+)
+from kesit_server.portrait.naming import AVERAGE, UNCERTAIN
+from kesit_server.portrait.traits import Trait, segment_traits
+from kesit_server.wording import Vocabulary, Wording, labels
 from kit import mixed_study, small_study, study_tables
 from synopses import Lumps, lumps
 
@@ -188,7 +196,7 @@ def test_names_are_distinct() -> None:
     ],
 )
 def test_first_letters_follow_their_language(text: str, turkish: bool, expected: str) -> None:
-    assert naming.capitalised(text, turkish=turkish) == expected
+    assert wording.capitalised(text, turkish=turkish) == expected
 
 
 def test_turkish_rules_hold_for_turkish_names_alone() -> None:
@@ -251,12 +259,12 @@ def test_of_a_categorical_feature_the_usual_level_is_told() -> None:
     ],
 )
 def test_numbers_in_both_languages(value: float, english: str, turkish: str) -> None:
-    assert (naming.number(value, "en"), naming.number(value, "tr")) == (english, turkish)
+    assert (wording.number(value, "en"), wording.number(value, "tr")) == (english, turkish)
 
 
 def test_counts_and_shares_in_both_languages() -> None:
-    assert (naming.count(12345.6, "en"), naming.count(355.0, "tr")) == ("12,346", "355")
-    assert (naming.percent(0.125, "en"), naming.percent(0.125, "tr")) == ("12.5%", "%12,5")
+    assert (wording.count(12345.6, "en"), wording.count(355.0, "tr")) == ("12,346", "355")
+    assert (wording.percent(0.125, "en"), wording.percent(0.125, "tr")) == ("12.5%", "%12,5")
 
 
 def test_sentences_carry_the_numbers() -> None:
@@ -339,7 +347,7 @@ def test_the_text_shows_the_centre_the_most_telling_features_first() -> None:
     card = three_cards()[0]
     first, second = (trait.feature for trait in card.traits)
     english, turkish = (card.text(language).splitlines()[-1] for language in ("en", "tr"))
-    values = [naming.number(float(str(card.centre[name])), "en") for name in (first, second)]
+    values = [wording.number(float(str(card.centre[name])), "en") for name in (first, second)]
     assert english == f"  centre: {first} {values[0]}; {second} {values[1]}"
     assert turkish == english.replace("centre", "merkez").replace(".", ",")
     wide = replace(card, centre={f"f{place}": 1.0 for place in range(20)} | {"web": {"no": 0.7}})
@@ -361,5 +369,5 @@ def test_the_same_seed_gives_the_same_cards() -> None:
     [(-0.154, "-15.4%", "-%15,4"), (-0.0001, "0.0%", "%0,0")],
 )
 def test_percentages_have_their_signs_in_front(share: float, english: str, turkish: str) -> None:
-    assert naming.percent(share, "en") == english
-    assert naming.percent(share, "tr") == turkish
+    assert wording.percent(share, "en") == english
+    assert wording.percent(share, "tr") == turkish

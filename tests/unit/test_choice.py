@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score
 
 from kesit_privacy.features import GRID, FloatArray
-from kesit_server import agreement
-from kesit_server.agreement import adjusted_rand, contingency, jaccard
-from kesit_server.choice import Choice, choose, judged, silhouettes
-from kesit_server.points import (
+from kesit_server.segmentation import agreement
+from kesit_server.segmentation.agreement import adjusted_rand, contingency, jaccard
+from kesit_server.segmentation.choice import Choice, choose, judged, silhouettes
+from kesit_server.segmentation.points import (
     MOST_POINTS,
     Points,
     found_anew,

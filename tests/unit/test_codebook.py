@@ -15,12 +15,12 @@ from kesit_privacy.features import GRID, MISSING_NUMERIC, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums, Marginals, Query
 from kesit_privacy.study import PlanStep, Study
-from kesit_server import codebook
-from kesit_server.codebook import from_marginals, learn
-from kesit_server.maxent import Fit
-from kesit_server.responses import nearest_of, responses
+from kesit_server.segmentation import codebook
+from kesit_server.segmentation.codebook import from_marginals, learn
+from kesit_server.segmentation.maxent import Fit
+from kesit_server.segmentation.responses import nearest_of, responses
+from kesit_server.segmentation.synopsis import Released, Synopsis
 from kesit_server.sums import NoisySum
-from kesit_server.synopsis import Released, Synopsis
 from kit import mixed_study, random_codes, small_study
 from stand_in import Pooled, cluster_values
 

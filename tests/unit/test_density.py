@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
-from kesit_server.density import NOISE, DensityClusters, density_clusters
+from kesit_server.portrait.density import NOISE, DensityClusters, density_clusters
 from kit import mixed_study, random_codes, small_study
 
 CUSTOMERS = 5000

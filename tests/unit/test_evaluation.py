@@ -10,8 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, IntArray
-from kesit_server.segmentation import Segmentation
-from kesit_server.synopsis import Synopsis
+from kesit_server.segmentation.segmenter import Segmentation
+from kesit_server.segmentation.synopsis import Synopsis
 from kesit_simulations import evaluation
 from kesit_simulations.evaluation import evaluate
 from kit import mixed_study, random_codes

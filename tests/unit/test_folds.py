@@ -25,10 +25,10 @@ from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Side, Target, book_side, held_ranges
 from kesit_privacy.wire import RefusalCode
 from kesit_server.classification.classifier import classify
-from kesit_server.classification.fitted import Fitted
 from kesit_server.classification.folds import mean_model
-from kesit_server.classification.judged import ModelEvaluation
-from kesit_server.classification.metrics import TOO_FEW, UNTOLD, Metric, average, total
+from kesit_server.classification.judging.judged import ModelEvaluation
+from kesit_server.classification.judging.metrics import TOO_FEW, UNTOLD, Metric, average, total
+from kesit_server.classification.training.fitted import Fitted
 from kesit_server.sums import NoisySum
 from kesit_simulations import studies
 from kesit_simulations.model_evaluation import evaluate_model

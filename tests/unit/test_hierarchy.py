@@ -9,7 +9,7 @@ import pytest
 from scipy.cluster import hierarchy as scipy_hierarchy
 
 from kesit_privacy.features import GRID
-from kesit_server.hierarchy import LEAST_SIZE, Dendrogram, dendrogram
+from kesit_server.portrait.hierarchy import LEAST_SIZE, Dendrogram, dendrogram
 
 
 def test_three_segments_on_a_line_by_hand() -> None:

@@ -21,6 +21,15 @@ MAY_IMPORT = {
     "cli": {"privacy", "client", "server", "audits", "simulations"},
 }
 
+MAY_IMPORT_IN_SERVER = {
+    "segmentation": set[str](),
+    "portrait": {"segmentation"},
+    "classification": {"classification"},
+    "classification/training": {"classification.training"},
+    "classification/judging": {"classification.training", "classification.judging"},
+}
+"""Rooms of the server; what belongs to no room (sums, wording, errors, ...) is free to all."""
+
 
 def sources(folder: str) -> list[Path]:
     """Modules of one component."""
@@ -49,6 +58,18 @@ def test_imports_follow_the_arrows(folder: str) -> None:
             if name.startswith("kesit_"):
                 component = name.split(".")[0].removeprefix("kesit_")
                 assert component in allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT_IN_SERVER)
+def test_rooms_of_the_server_follow_the_arrows(room: str) -> None:
+    allowed = {room.replace("/", "."), *MAY_IMPORT_IN_SERVER[room]}
+    rooms = {"segmentation", "portrait", "classification", "deployment"}
+    for path in (ROOT / "server" / "kesit_server" / room).rglob("*.py"):
+        for name in imported(path):
+            inner = name.removeprefix("kesit_server.")
+            if inner != name and inner.split(".")[0] in rooms:
+                inside = any(f"{inner}.".startswith(f"{good}.") for good in allowed)
+                assert inside, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_privacy_knows_no_flower_and_no_network() -> None:

@@ -13,7 +13,7 @@ from kesit_privacy.features import GRID, FloatArray
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import ClusterSums
 from kesit_privacy.study import Study
-from kesit_server.lloyd import (
+from kesit_server.segmentation.lloyd import (
     POOLED_BELOW,
     Step,
     cluster,
@@ -23,8 +23,8 @@ from kesit_server.lloyd import (
     shrunk_step,
     whole_centres,
 )
+from kesit_server.segmentation.synopsis import Synopsis
 from kesit_server.sums import NoisySum
-from kesit_server.synopsis import Synopsis
 from kit import small_study
 from stand_in import cluster_values
 

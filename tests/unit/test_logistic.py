@@ -29,8 +29,9 @@ from kesit_privacy.scorecard import CHANCE, LOGIT, Cells
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import Side, Target, held_out
-from kesit_server.classification import logistic, training
-from kesit_server.classification.fold import Fold
+from kesit_server.classification.training import fit as training
+from kesit_server.classification.training import logistic
+from kesit_server.classification.training.fold import Fold
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import simulate
 

@@ -12,8 +12,8 @@ from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
 
 from kesit_privacy.features import FloatArray
-from kesit_server import maxent
-from kesit_server.maxent import PRIOR_WEIGHT, Fit
+from kesit_server.segmentation import maxent
+from kesit_server.segmentation.maxent import PRIOR_WEIGHT, Fit
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,13 @@ from evaluationkit import ARMS, THREE, Population, count, opened
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.models import read_model
 from kesit_privacy.scorecard import LOGIT, chances
-from kesit_server.classification import metrics
-from kesit_server.classification.evaluation import assess, evaluation_query
-from kesit_server.classification.expected import Expected
-from kesit_server.classification.judged import ModelEvaluation
-from kesit_server.classification.metrics import Metric
-from kesit_server.classification.ranking import area, average_precision, nonnegative
-from kesit_server.classification.uplift import uplift
+from kesit_server.classification.judging import metrics
+from kesit_server.classification.judging.evaluation import assess, evaluation_query
+from kesit_server.classification.judging.expected import Expected
+from kesit_server.classification.judging.judged import ModelEvaluation
+from kesit_server.classification.judging.metrics import Metric
+from kesit_server.classification.judging.ranking import area, average_precision, nonnegative
+from kesit_server.classification.judging.uplift import uplift
 from kesit_server.errors import ResultError
 from kit import broken
 

@@ -13,12 +13,12 @@ from kesit_privacy.model_file import ScoringModel
 from kesit_privacy.network import WEIGHT
 from kesit_privacy.queries import TrainedWeights
 from kesit_privacy.scorecard import CHANCE
-from kesit_server.classification import neural
-from kesit_server.classification.card import model_card
 from kesit_server.classification.classifier import Classifier
-from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.fold import Fold
-from kesit_server.classification.onnx_export import onnx_model
+from kesit_server.classification.telling.card import model_card
+from kesit_server.classification.telling.onnx_export import onnx_model
+from kesit_server.classification.training import neural
+from kesit_server.classification.training.fitted import Fitted
+from kesit_server.classification.training.fold import Fold
 from kesit_server.pots import Spent
 from kesit_server.statement import as_text, privacy_statement
 from runs import Run

@@ -25,9 +25,9 @@ from kesit_privacy.wire import RefusalCode, refusal
 from kesit_server.app import Coordination, coordinate, result_files
 from kesit_server.courier import Patience
 from kesit_server.federation import Federation
-from kesit_server.portrait import portray
+from kesit_server.portrait.portrait import portray
 from kesit_server.run_book import Unkept
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.segmentation.segmenter import Segmentation, segment
 from kesit_server.statement import as_text, privacy_statement
 
 

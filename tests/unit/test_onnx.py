@@ -19,7 +19,7 @@ from kesit_privacy.features import Feature, Numeric
 from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT, Line, Scorecard
 from kesit_privacy.study_file import study_from_tables
-from kesit_server.classification.onnx_export import lower_ends, onnx_model
+from kesit_server.classification.telling.onnx_export import lower_ends, onnx_model
 
 reference = pytest.importorskip("onnx.reference", reason="the extra `onnx` is not installed")
 

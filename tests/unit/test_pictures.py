@@ -10,18 +10,20 @@ import pytest
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID
-from kesit_server.cards import Card, segment_cards
-from kesit_server.choice import Candidate, Choice
 from kesit_server.errors import ServerError
-from kesit_server.hierarchy import dendrogram
-from kesit_server.naming import Language, Wording
-from kesit_server.telling import NOT_RELEASABLE, Telling
+from kesit_server.portrait.cards import Card, segment_cards
+from kesit_server.portrait.hierarchy import dendrogram
+from kesit_server.portrait.telling import Telling
+from kesit_server.segmentation.choice import Candidate, Choice
+from kesit_server.wording import NOT_RELEASABLE, Language, Wording
 from kit import broken, small_study
 from synopses import lumps
 
 pytest.importorskip("matplotlib", reason="pictures need kesit[report]")
 
-from kesit_server import pictures
+from kesit_server import drawing
+from kesit_server.portrait import pictures
+from kesit_server.reading import Heading
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LANGUAGES: tuple[Language, ...] = ("en", "tr")
@@ -130,13 +132,17 @@ def test_all_pictures_are_png_and_say_if_they_may_not_be_released(
     language: Language, releasable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[str] = []
-    real = pictures.png
+    real = drawing.png
     monkeypatch.setattr(
-        pictures, "png", lambda figure: (drawn.append(texts(figure)), real(figure))[1]
+        drawing, "png", lambda figure: (drawn.append(texts(figure)), real(figure))[1]
     )
     tree = dendrogram(np.random.default_rng(0).random((4, 2)) * GRID, np.full(4, 1234.0))
     told = Telling(
-        "S$hop", "ab" * 16, 1.0, 1e-4, releasable, (), some_cards(4), tree, some_choice(), None
+        Heading("S$hop", "ab" * 16, 1.0, 1e-4, releasable, ()),
+        some_cards(4),
+        tree,
+        some_choice(),
+        None,
     )
     files = pictures.pictures(told, language)
     assert list(files) == [f"{name}-{language}.png" for name in ("cards", "choice", "dendrogram")]

@@ -12,10 +12,10 @@ from kesit_privacy import recipes
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.study import Study
-from kesit_server.lloyd import round_centres
-from kesit_server.rehearsal import Rehearsal
-from kesit_server.responses import responses
-from kesit_server.segmentation import Segmentation, refine, segment, start
+from kesit_server.segmentation.lloyd import round_centres
+from kesit_server.segmentation.rehearsal import Rehearsal
+from kesit_server.segmentation.responses import responses
+from kesit_server.segmentation.segmenter import Segmentation, refine, segment, start
 from kit import mixed_study, random_codes, small_study
 from stand_in import Pooled
 

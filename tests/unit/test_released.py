@@ -21,10 +21,11 @@ from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.target import PARTS, Target, held_out
 from kesit_server import results
-from kesit_server.classification import evaluation_telling, telling
 from kesit_server.classification.evaluated import evaluate_released
-from kesit_server.classification.ranking import area
-from kesit_server.classification.released import Released, released_model
+from kesit_server.classification.judging.ranking import area
+from kesit_server.classification.judging.released import Released, released_model
+from kesit_server.classification.telling import evaluation_telling
+from kesit_server.classification.telling import model_telling as telling
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import SimulationResult, simulate
 

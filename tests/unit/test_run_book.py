@@ -29,7 +29,7 @@ from kesit_server.errors import DeploymentError, FederationError, ResultError
 from kesit_server.federation import Federation
 from kesit_server.journal import Journal
 from kesit_server.run_book import LOG, KeptRun, how_ended
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.segmentation.segmenter import Segmentation, segment
 from kesit_server.sums import NoisySum
 from kesit_simulations.grid import InProcessGrid
 from kit import SERVER, mixed_study, random_codes, small_nodes

@@ -16,10 +16,10 @@ from kesit_privacy.features import GRID, CodeArray, FloatArray
 from kesit_privacy.queries import ClusterSums, Evaluation
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode
-from kesit_server import codebook
 from kesit_server.errors import FederationError
-from kesit_server.responses import nearest_of
-from kesit_server.segmentation import Segmentation, segment
+from kesit_server.segmentation import codebook
+from kesit_server.segmentation.responses import nearest_of
+from kesit_server.segmentation.segmenter import Segmentation, segment
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, simulate
 from kit import ask, instruct, mixed_study, query_for, random_codes, say_hello, small_study

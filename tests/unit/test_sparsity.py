@@ -8,7 +8,7 @@ import pytest
 from classifierkit import churn_frame, churn_study, customers, trained
 from kesit_privacy.scorecard import LOGIT
 from kesit_privacy.target import Target
-from kesit_server.classification.sparsity import sparse
+from kesit_server.classification.training.sparsity import sparse
 
 
 @pytest.mark.parametrize("estimator", ["additive", "logistic"])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kesit_privacy.study import Study
-from kesit_server.portrait import portray
-from kesit_server.segmentation import Segmentation
+from kesit_server.portrait.portrait import portray
+from kesit_server.segmentation.segmenter import Segmentation
 from kesit_server.statement import as_text, privacy_statement
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, Watcher, simulate

@@ -11,8 +11,8 @@ from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, MISSING_NUMERIC, FloatArray
 from kesit_privacy.queries import Grid, Query
 from kesit_privacy.study import Study
-from kesit_server import synopsis as module
-from kesit_server.synopsis import Synopsis, from_grid, mean_position
+from kesit_server.segmentation import synopsis as module
+from kesit_server.segmentation.synopsis import Synopsis, from_grid, mean_position
 from kit import random_codes, small_study
 from stand_in import Pooled
 

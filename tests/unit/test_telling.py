@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from kesit_privacy.features import GRID
-from kesit_server import results, telling
+from kesit_server import results
 from kesit_server.app import result_files
-from kesit_server.choice import Choice
 from kesit_server.errors import ResultError
+from kesit_server.portrait import telling
+from kesit_server.segmentation.choice import Choice
 from kesit_server.statement import caveats
-from kesit_server.telling import NOT_RELEASABLE
+from kesit_server.wording import NOT_RELEASABLE
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, simulate
 from kit import broken, small_study, study_tables
@@ -60,9 +61,10 @@ def test_what_is_read_is_what_was_written(result: SimulationResult, folder: Path
     assert {name: figure.as_dict() for name, figure in told.fit.items()} == {
         name: figure.as_dict() for name, figure in fit.figures.items()
     }
-    assert not told.releasable
-    assert (told.study, told.run) == (result.federation.study.name, result.federation.run)
-    assert told.caveats == caveats(result.federation)
+    heading = told.heading
+    assert not heading.releasable
+    assert (heading.study, heading.run) == (result.federation.study.name, result.federation.run)
+    assert heading.caveats == caveats(result.federation)
 
 
 def test_the_text_tells_all_of_it_in_both_languages(folder: Path) -> None:
@@ -81,7 +83,8 @@ def test_the_text_tells_all_of_it_in_both_languages(folder: Path) -> None:
         for card in told.cards:
             name = card.name.of("tr" if language == "tr" else "en")
             assert text.count(f"{card.segment}. {name}") == 2  # its card, its leaf
-    plain = replace(told, releasable=True, choice=None, fit=None).text()
+    shown = replace(told.heading, releasable=True)
+    plain = replace(told, heading=shown, choice=None, fit=None).text()
     assert NOT_RELEASABLE.en not in plain
     assert "Choice of k" not in plain
 

@@ -29,7 +29,7 @@ from kesit_privacy.sides import BookSide
 from kesit_privacy.spending import Spending, read_log, sign_log
 from kesit_privacy.target import held_out
 from kesit_privacy.wire import Refusal, RefusalCode, refusal
-from kesit_server.classification.labels import labels_query
+from kesit_server.classification.training.labels import labels_query
 from kit import SERVER, ask, begin, instruct, opened, restarted, say_hello
 from trainingkit import Trainings, network, neural_study, stand_in, start, training_query
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from kesit_privacy import classifier_recipes
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.study import Study
-from kesit_server.classification.evaluation import assess, evaluation_query
-from kesit_server.classification.expected import Expected
-from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.fold import Fold
 from kesit_server.classification.folds import mean_judged, mean_model
-from kesit_server.classification.judged import Judged
-from kesit_server.classification.sparsity import sparse
-from kesit_server.classification.training import fit
-from kesit_server.classification.uplift import uplift
+from kesit_server.classification.judging.evaluation import assess, evaluation_query
+from kesit_server.classification.judging.expected import Expected
+from kesit_server.classification.judging.judged import Judged
+from kesit_server.classification.judging.uplift import uplift
+from kesit_server.classification.training.fit import fit
+from kesit_server.classification.training.fitted import Fitted
+from kesit_server.classification.training.fold import Fold
+from kesit_server.classification.training.sparsity import sparse
 from kesit_server.errors import FederationError
 from kesit_server.sums import Sums
 

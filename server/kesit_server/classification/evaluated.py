@@ -7,11 +7,11 @@ from typing import Any
 
 from kesit_privacy import classifier_recipes
 from kesit_privacy.study import Study
-from kesit_server.classification.evaluation import assess, evaluation_query
-from kesit_server.classification.expected import Expected
-from kesit_server.classification.judged import Judged
-from kesit_server.classification.released import Released
-from kesit_server.classification.uplift import uplift
+from kesit_server.classification.judging.evaluation import assess, evaluation_query
+from kesit_server.classification.judging.expected import Expected
+from kesit_server.classification.judging.judged import Judged
+from kesit_server.classification.judging.released import Released
+from kesit_server.classification.judging.uplift import uplift
 from kesit_server.sums import Sums
 
 EVALUATION = "evaluation.json"

@@ -14,12 +14,12 @@ import numpy as np
 
 from kesit_privacy.features import FloatArray
 from kesit_privacy.scorecard import Cells, Scorecard
-from kesit_server.classification.calibration import Calibration
-from kesit_server.classification.fitted import Fitted
-from kesit_server.classification.judged import Judged, ModelEvaluation
-from kesit_server.classification.labels import Labels
-from kesit_server.classification.metrics import Metric, average, total
-from kesit_server.classification.uplift import Comparison, Uplift
+from kesit_server.classification.judging.calibration import Calibration
+from kesit_server.classification.judging.judged import Judged, ModelEvaluation
+from kesit_server.classification.judging.metrics import Metric, average, total
+from kesit_server.classification.judging.uplift import Comparison, Uplift
+from kesit_server.classification.training.fitted import Fitted
+from kesit_server.classification.training.labels import Labels
 
 
 def mean_model(folds: Sequence[Fitted]) -> Fitted:

@@ -28,7 +28,7 @@ from kesit_privacy.study_file import load_study
 from kesit_server import results, run_book
 from kesit_server.analysis import Finding, present
 from kesit_server.app import Coordination, coordinate, result_files
-from kesit_server.classification.released import released_model
+from kesit_server.classification.judging.released import released_model
 from kesit_server.courier import Patience
 from kesit_server.deployment.door import Door
 from kesit_server.deployment.home import RESULTS, RUNS, Coordinator

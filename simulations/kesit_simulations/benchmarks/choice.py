@@ -182,8 +182,8 @@ def _guess(problem: Problem, epsilon: float, seed: int) -> Guess:
 
 def _without_privacy(problem: Problem, seed: int) -> Guess:
     """What the indices choose on up to 4,000 of the rows."""
-    from kesit_server.choice import judged
-    from kesit_server.lloyd import cluster
+    from kesit_server.segmentation.choice import judged
+    from kesit_server.segmentation.lloyd import cluster
 
     study, rng = problem.study(1.0), np.random.default_rng(seed)
     space, codes = Embedding.of(study), problem.customers.codes

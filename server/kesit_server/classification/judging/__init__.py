@@ -1,0 +1,1 @@
+"""How good a model is on customers held out, with intervals over sampling and noise."""

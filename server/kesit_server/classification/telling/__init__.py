@@ -1,0 +1,1 @@
+"""A model and its evaluation for people and programs: `model.json`, text, pictures, ONNX."""

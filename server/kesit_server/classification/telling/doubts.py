@@ -1,0 +1,57 @@
+"""What a model's owner should doubt, told from released values: it costs no privacy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kesit_server.classification.training.labels import Labels
+from kesit_server.wording import Wording
+
+LEAKS_BELOW = 0.05
+"""Part of the errors of guessing the commonest class that a single feature may leave."""
+
+HALF_NOISE = 1 / np.sqrt(2 * np.pi)
+"""E[max(N(0, 1), 0)]: what noise alone adds to an empty count, in its standard deviation."""
+
+
+def doubts(labels: Labels) -> tuple[Wording, ...]:
+    """Warnings about the target: classes that nobody has, and features that give it away."""
+    return (*_absent(labels), *_leaks(labels))
+
+
+def _absent(labels: Labels) -> list[Wording]:
+    """Classes of which fewer customers were counted than twice the noise."""
+    precision = 1 / (labels.noise**2 * [len(count) for count in labels.counts])
+    sigma = float(precision.sum() ** -0.5)
+    return [
+        Wording(
+            f"No customer of the class {name!r} is told from the noise: the model cannot know it.",
+            f"{name!r} sınıfından hiçbir müşteri gürültüden ayırt edilemiyor: model bu sınıfı"
+            " tanıyamaz.",
+        )
+        for name, count in zip(labels.target.classes, labels.by_class, strict=True)
+        if count < 2 * sigma
+    ]
+
+
+def _leaks(labels: Labels) -> list[Wording]:
+    """Features whose cells hold nearly one class each: they may be the target in other words."""
+    guessed = labels.customers - float(labels.by_class.max())
+    found = []
+    for place, (feature, counts, noise) in enumerate(
+        zip(labels.space.features, labels.counts, labels.noise, strict=True)
+    ):
+        kept = np.sort(np.maximum(counts, 0), axis=1)[:, :-1]
+        noisy = 0 if place in labels.drawn else kept.size
+        errors = float(kept.sum() - HALF_NOISE * noise * noisy)
+        spread = noise * np.sqrt(max(noisy, 1))
+        if guessed > 0 and errors + spread < LEAKS_BELOW * guessed:
+            found.append(
+                Wording(
+                    f"{feature.name} alone tells {labels.target.feature.name} almost without"
+                    " error. If it is known only after the fact, leave it out.",
+                    f"{feature.name} tek başına {labels.target.feature.name} değerini neredeyse"
+                    " hatasız veriyor. Ancak sonradan biliniyorsa modelden çıkarın.",
+                )
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Estimators: from noisy sums to a model of scores."""

@@ -1,0 +1,1 @@
+"""What a person gets of a segmentation: cards, pictures, dendrogram, densities."""
