@@ -13,6 +13,8 @@ Codes are what a client caches and what every query reads.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -59,11 +61,33 @@ def _sensible_tags(tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
 Tags = Annotated[tuple[Tag, ...], AfterValidator(_sensible_tags)]
 
 
+OCTAVES = 10
+"""How many times an amount's range is halved before its cells are even."""
+
+LEAST_BELOW = 2
+"""An amount's lower bound lies below 0 by at most this part of the upper one."""
+
+_KNOTS = (0.0, *(2.0**-octave for octave in range(OCTAVES, -1, -1)))
+_PLACES = tuple((2 * knot + k / (OCTAVES + 1)) / 3 for k, knot in enumerate(_KNOTS))
+"""Of an amount, in its largest: values, and their places, two parts of the value and one of its
+halvings. Straight in between, so that it is arithmetic and the same on every machine."""
+
+
+def _bent(value: float, knots: tuple[float, ...], places: tuple[float, ...]) -> float:
+    """The place of a value at least 0, straight between knots; beyond the last as before it."""
+    after = min(max(bisect_right(knots, value), 1), len(knots) - 1)
+    start, end = knots[after - 1], knots[after]
+    low, high = places[after - 1], places[after]
+    return low + (high - low) * ((value - start) / (end - start))
+
+
 @dataclass(frozen=True, config=STRICT)
 class Numeric:
     """A number with public bounds; values beyond them are clipped to them.
 
-    `transform = "signed-log"` places a value by sign(x)·log(1+|x|), for heavy tails such as money.
+    `transform = "signed-log"` places a value by sign(x)·log(1+|x|), for heavy tails such as money;
+    `"amount"` two thirds by x and one by its halvings (`_PLACES`), for what may lie anywhere above
+    0. `"auto"` is settled when a study is read (`settled`).
     `label_en` and `label_tr` are what people call it; a language without one uses `name`. `tags`
     say what it is to the law; they are under the study's hash where they are given.
     """
@@ -72,7 +96,7 @@ class Numeric:
     name: Name
     lower: float
     upper: float
-    transform: Literal["linear", "signed-log"] = "linear"
+    transform: Literal["auto", "linear", "amount", "signed-log"] = "auto"
     may_be_constant: bool = False
     label_en: Name | None = None
     label_tr: Name | None = None
@@ -93,16 +117,40 @@ class Numeric:
             )
         return self
 
+    @property
+    def is_amount(self) -> bool:
+        """Whether values begin at 0, or a little below it: customers may lie anywhere above."""
+        return 0 <= -self.lower * LEAST_BELOW <= self.upper
+
+    def settled(self, *, amounts: bool) -> Numeric:
+        """The feature with `auto` replaced: `amount` if that is wanted and it is one."""
+        if self.transform != "auto":
+            return self
+        return replace(self, transform="amount" if amounts and self.is_amount else "linear")
+
     def forward(self, value: float) -> float:
         """The transformed value, on the scale on which the grid is even."""
-        if self.transform == "linear":
-            return value
-        return math.copysign(math.log1p(abs(value)), value)
+        if self.transform == "signed-log":
+            return math.copysign(math.log1p(abs(value)), value)
+        if self.transform == "amount":
+            return math.copysign(_bent(abs(value) / self._largest, _KNOTS, _PLACES), value)
+        return value
+
+    @property
+    def _largest(self) -> float:
+        return max(abs(self.lower), abs(self.upper))
+
+    @property
+    def knots(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Sizes of an amount and their places, between which `amount` is straight."""
+        return tuple(self._largest * knot for knot in _KNOTS), _PLACES
 
     def _backward(self, value: float) -> float:
-        if self.transform == "linear":
-            return value
-        return math.copysign(math.expm1(abs(value)), value)
+        if self.transform == "signed-log":
+            return math.copysign(math.expm1(abs(value)), value)
+        if self.transform == "amount":
+            return math.copysign(_bent(abs(value), _PLACES, _KNOTS) * self._largest, value)
+        return value
 
     def decode(self, position: float) -> float:
         """The value, in the feature's own unit, at `position` in 0 .. GRID (need not be whole)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kesit_privacy import classifier_recipes
+from kesit_privacy.features import Categorical, Feature
 from kesit_privacy.recipes import check_names, complete
 from kesit_privacy.study import Study
 from kesit_privacy.tables import parse, read_tables, validated
@@ -35,8 +36,16 @@ def study_from_tables(tables: dict[str, Any]) -> Study:
     """A study from parsed TOML; see `load_study`."""
     agreed = {key: value for key, value in tables.items() if key not in LOCAL_TABLES}
     study = validated(Study, agreed)
+    study = replace(study, features=tuple(_settled(study, feature) for feature in study.features))
     if study.classification is not None:
         check_names(study)
         classifier_recipes.check_target(study)  # what settles an estimator counts on it
         study = classifier_recipes.settled(study)
     return replace(study, plan=complete(study))
+
+
+def _settled(study: Study, feature: Feature) -> Feature:
+    """A feature with its transform settled: a classifier finds amounts, distances need a line."""
+    if isinstance(feature, Categorical):
+        return feature
+    return feature.settled(amounts=study.classification is not None)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from classifierkit import churn_frame, churn_study
+from classifierkit import churn_frame, churn_study, churn_tables
 from kesit_client.cache import CachedRows
 from kesit_client.coding import Coverage, check, coverage, encode, encode_with_ids, written_ids
 from kesit_client.errors import DataError
@@ -24,9 +24,10 @@ from kesit_privacy.features import GRID, MISSING_NUMERIC, Numeric
 from kesit_privacy.instruction import SCALE_BITS
 from kesit_privacy.queries import Marginals
 from kesit_privacy.study import Study
+from kesit_privacy.study_file import study_from_tables
 from kesit_privacy.wire import RefusalCode
 from kesit_simulations.runner import check_distinct
-from kit import ask, instruct, random_codes, say_hello, small_nodes, small_study
+from kit import ask, instruct, random_codes, say_hello, small_nodes, small_study, study_tables
 
 LEVELS = ["İstanbul", "Iğdır", "web", "1", "1.0", "true"]
 TABLE: list[dict[str, Any]] = [
@@ -174,7 +175,7 @@ bounds = st.floats(allow_nan=False, allow_infinity=False)
 def numerics(draw: st.DrawFn) -> Numeric:
     """Any numeric feature that a study may define."""
     low, high = sorted([draw(bounds), draw(bounds | st.floats(-1e6, 1e6))])
-    transform = draw(st.sampled_from(["linear", "signed-log"]))
+    transform = draw(st.sampled_from(["linear", "amount", "signed-log"]))
     try:
         return Numeric("numeric", "x", low, high, transform)  # type: ignore[arg-type]
     except ValueError:
@@ -236,6 +237,46 @@ def test_the_signed_log_is_odd_and_spreads_small_sums() -> None:
         assert feature.decode(high) == pytest.approx(value, rel=2e-3, abs=2e-3)
     linear = Numeric("numeric", "x", -1e6, 1e6)
     assert placed(linear, 3.0)[0] - GRID // 2 == 0 < placed(feature, 3.0)[0] - GRID // 2
+
+
+def test_an_amount_keeps_two_thirds_of_the_grid_even_and_spreads_what_lies_near_0() -> None:
+    feature = Numeric("numeric", "x", 0.0, 1000.0, "amount")
+    assert placed(feature, -5.0, 0.0, 1000.0) == [0, 0, GRID]
+    even = placed(Numeric("numeric", "x", 0.0, 1000.0), 1.0, 500.0)
+    near, half = placed(feature, 1.0, 500.0)
+    assert near > 20 * even[0]  # a thousandth of the range has 3 % of the grid
+    assert GRID - half > 0.7 * (GRID - even[1])
+    for value in (0.3, 7.0, 80.0, 999.0):
+        assert feature.decode(placed(feature, value)[0]) == pytest.approx(value, rel=2e-3)
+    below = Numeric("numeric", "x", -400.0, 1000.0, "amount")
+    assert below.forward(-250.0) == -below.forward(250.0)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "given", "classifier", "wanted"),
+    [
+        (0.0, 100.0, None, True, "amount"),
+        (-50.0, 100.0, None, True, "amount"),
+        (-51.0, 100.0, None, True, "linear"),
+        (18.0, 90.0, None, True, "linear"),
+        (-100.0, -1.0, None, True, "linear"),
+        (0.0, 100.0, "linear", True, "linear"),
+        (0.0, 100.0, "signed-log", True, "signed-log"),
+        (0.0, 100.0, None, False, "linear"),
+        (0.0, 100.0, "amount", False, "amount"),
+    ],
+)
+def test_a_classifier_s_study_finds_amounts_and_segments_keep_distances(
+    lower: float, upper: float, given: str | None, classifier: bool, wanted: str
+) -> None:
+    tables = churn_tables() if classifier else study_tables()
+    feature = {"kind": "numeric", "name": "new", "lower": lower, "upper": upper}
+    if given is not None:
+        feature["transform"] = given
+    study = study_from_tables({**tables, "features": [*tables["features"], feature]})
+    (found,) = (one for one in study.features if one.name == "new")
+    assert isinstance(found, Numeric)
+    assert found.transform == wanted
 
 
 @pytest.mark.parametrize(

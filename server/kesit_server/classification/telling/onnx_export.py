@@ -148,6 +148,18 @@ class _Graph:
         missing = self._missing(name, feature)
         return self.add("Where", [missing, self.constant(f"{name}.last", np.array([[bins]])), cell])
 
+    def _amount(self, name: str, feature: Numeric, value: str) -> str:
+        """An amount's place: what lies between each two of its knots, times the slope there."""
+        values, places = (np.array(line) for line in feature.knots)
+        size = self.add("Abs", [value])
+        above = self.add("Sub", [size, self.constant(f"{name}.knots", values[None, :-1])])
+        floor = self.add("Max", [above, self.constant(f"{name}.zero", np.zeros((1, 1)))])
+        ends = np.diff(values)
+        ends[-1] = np.inf  # beyond the last knot as before it
+        inside = self.add("Min", [floor, self.constant(f"{name}.widths", ends[None])])
+        slopes = self.constant(f"{name}.slopes", (np.diff(places) / np.diff(values))[:, None])
+        return self.add("Mul", [self.add("Sign", [value]), self.add("MatMul", [inside, slopes])])
+
     def _missing(self, name: str, feature: Numeric) -> str:
         absent = self.add("IsNaN", [feature.name])
         endless = self.add(
@@ -166,6 +178,8 @@ class _Graph:
             one = self.constant(f"{name}.one", np.ones((1, 1)))
             bent = self.add("Log", [self.add("Add", [size, one])])
             value = self.add("Mul", [self.add("Sign", [value]), bent])
+        elif feature.transform == "amount":
+            value = self._amount(name, feature, value)
         low, high = feature.forward(feature.lower), feature.forward(feature.upper)
         moved = self.add("Sub", [value, self.constant(f"{name}.low", np.array([[low]]))])
         width = self.constant(f"{name}.width", np.array([[high - low]]))
