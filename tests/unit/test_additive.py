@@ -128,6 +128,21 @@ def test_a_feature_that_is_the_target_is_told() -> None:
 
 
 @pytest.mark.parametrize("estimator", ["additive", "logistic"])
+def test_a_list_whose_cells_are_mostly_noise_is_not_said_to_give_the_target_away(
+    estimator: str,
+) -> None:
+    """300 levels at random: the smaller of two noisy counts is always small."""
+    levels = [f"level {place}" for place in range(300)]
+    tables = churn_tables(classification={"estimator": estimator}, declared_customers=5000)
+    features = [*tables["features"], {"kind": "categorical", "name": "code", "levels": levels}]
+    study = study_from_tables({**tables, "features": features, "epsilon": 1.0})
+    frame = churn_frame(5000)
+    code = np.random.default_rng(0).choice(levels, len(frame))
+    frame = frame.with_columns(pl.Series("code", code))
+    assert not trained(study, frame).card.doubts
+
+
+@pytest.mark.parametrize("estimator", ["additive", "logistic"])
 def test_of_a_rare_class_nothing_is_said_to_give_it_away(estimator: str) -> None:
     frame = churn_frame(8000)
     rare = (pl.col("left") == "yes") & (pl.int_range(pl.len()) % 12 == 0)
