@@ -26,7 +26,7 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 UNIT = 1024
 VALID_LOGISTIC: dict[tuple[str, int], dict[str, Any]] = {
-    ("second-moments", 1): {"held": [0, 200], "radius": 1000, "share": 50},
+    ("second-moments", 2): {"held": [0, 200], "radius": 1000, "share": 50},
     ("gradient-sums", 1): {
         "held": [0, 200],
         "model": {"intercept": [5], "parts": [[[1]] * 9, [[2]] * 9, [[3]] * 5]},
@@ -61,7 +61,7 @@ def draw_second_moments(draw: Draw, study: Study) -> Query:
         "radius": draw(st.sampled_from([256, 257, 1000, 2000])),
         "share": draw(st.sampled_from([1, 50, 99])),
     }
-    return bind(study, "second-moments", 1, params, draw(st.sampled_from([30, 32])))
+    return bind(study, "second-moments", 2, params, draw(st.sampled_from([30, 32])))
 
 
 def _model(rng: np.random.Generator, study: Study) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def draw_gradient_sums(draw: Draw, study: Study) -> Query:
 
 
 LOGISTIC_GENERATORS: dict[tuple[str, int], Callable[[Draw, Study], Query]] = {
-    ("second-moments", 1): draw_second_moments,
+    ("second-moments", 2): draw_second_moments,
     ("gradient-sums", 1): draw_gradient_sums,
 }
 
@@ -144,20 +144,18 @@ def second_moments_row(query: Query, row: list[int]) -> list[int]:
     point = clipped([UNIT, *row_of(query, row)], query.radius)
     if own is None:
         point = [0] * len(point)
-    part, rest = (
-        math.isqrt(share * 4**query.scale_bits // 100) for share in (query.share, 100 - query.share)
-    )
-    on = part // query.radius**2
+    on = math.isqrt(query.share * 4**query.scale_bits // 100) // query.radius**2
     off = math.isqrt(2 * on * on)
-    length = 1 if classes == 2 else math.ceil(math.sqrt(classes * (classes - 1)))
-    last = rest // (query.radius * length)
-    signs = [1 if own else -1]
+    signs = [3 if own else -3, 2]
     if classes > 2:
-        signs = [classes - 1 if c == own else -1 for c in range(classes)]
+        signs = [int(c == (own or 0)) for c in range(classes)]
+    longest_sq = (query.radius * UNIT) ** 2 * sum(sign * sign for sign in signs)
+    last = math.isqrt((100 - query.share) * 4**query.scale_bits // (100 * longest_sq))
+    weight = point[0]
     answer = []
     for i, x in enumerate(point):
         answer += [x * y * (on if i == i + j else off) for j, y in enumerate(point[i:])]
-    return answer + [last * x * sign for x in point for sign in signs]
+    return answer + [last * x * weight * sign for x in point for sign in signs]
 
 
 def chances(query: GradientSums, row: list[int]) -> list[int]:
@@ -191,17 +189,17 @@ def gradient_sums_row(query: Query, row: list[int]) -> list[int]:
 
 
 LOGISTIC_REFERENCES: dict[tuple[str, int], Callable[[Query, list[int]], list[int]]] = {
-    ("second-moments", 1): second_moments_row,
+    ("second-moments", 2): second_moments_row,
     ("gradient-sums", 1): gradient_sums_row,
 }
 
 
 LOGISTIC_STUDIES = logistic_studies()
 LOGISTIC_GENERATORS = {
-    ("second-moments", 1): draw_second_moments,
+    ("second-moments", 2): draw_second_moments,
     ("gradient-sums", 1): draw_gradient_sums,
 }
 LOGISTIC_REFERENCES = {
-    ("second-moments", 1): second_moments_row,
+    ("second-moments", 2): second_moments_row,
     ("gradient-sums", 1): gradient_sums_row,
 }

@@ -109,7 +109,8 @@ def test_parameters_read_back(key: tuple[str, int], data: st.DataObject) -> None
 
 
 def _changed(key: str, **changes: Any) -> tuple[tuple[str, int], dict[str, Any]]:
-    return (key, 1), VALID_LOGISTIC[key, 1] | changes
+    found = next(known for known in VALID_LOGISTIC if known[0] == key)
+    return found, VALID_LOGISTIC[found] | changes
 
 
 MOMENTS, GRADIENTS = "second-moments", "gradient-sums"

@@ -16,16 +16,16 @@ import numpy as np
 
 from kesit_privacy.features import FloatArray, IntArray
 
-SIZES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Standard deviations of a coefficient, in log odds over a number's range."""
+SIZES = tuple(float(size) for size in 0.0125 * 2.0 ** np.arange(10))
+"""Standard deviations of a coefficient that a prior may have, in log odds over a number's range."""
 
 INTERCEPT = 25.0
 """Prior variance of the intercept, which nothing shrinks."""
 
-HELD = 2.0
-"""How many coefficients' worth of evidence holds a feature's size near the common one."""
+OPEN = 1.0
+"""How many groups' worth of an even choice among sizes are added to what the groups show."""
 
-TURNS = 6
+TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,47 @@ def posterior(
         groups: for each feature, the places of its coefficients among the d.
     """
     size = len(told)
-    sizes = [_prior(size, spread**2) for spread in SIZES]
-    common = max(sizes, key=lambda prior: _evidence(precision, told, sampling, prior))
-    prior, around = common.copy(), float(common[-1])
+    priors = [_prior(size, spread**2) for spread in SIZES]
+    prior = max(priors, key=lambda prior: _evidence(precision, told, sampling, prior))
+    shares = np.full(len(SIZES), 1 / len(SIZES))
     for _ in range(TURNS):
         found = _given(precision, told, sampling, prior)
-        seen = found.mean**2 + np.maximum(np.diag(found.covariance), 0)
-        for places in groups:
-            own = seen[1 + places].sum()
-            prior[1 + places] = (own + HELD * around) / (len(places) + HELD)
+        prior, shares = _sized(found, groups, shares)
     return _given(precision, told, sampling, prior)
+
+
+def _sized(
+    found: Coefficients, groups: tuple[IntArray, ...], shares: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Each group's variance anew (1 + d,), and the shares of sizes among the groups (sizes,)."""
+    prior, chosen = found.prior.copy(), np.full(len(SIZES), OPEN / len(SIZES))
+    for places in groups:
+        if len(places) == 0:
+            continue
+        likely, lengths = _without(found, 1 + places)
+        weights = shares * np.exp(likely - likely.max())
+        weights /= weights.sum()
+        chosen += weights
+        length = float(weights @ lengths)
+        prior[1 + places] = np.interp(length, lengths, np.log(SIZES))
+        prior[1 + places] = np.exp(2 * prior[1 + places])
+    return prior, chosen / chosen.sum()
+
+
+def _without(found: Coefficients, places: IntArray) -> tuple[FloatArray, FloatArray]:
+    """For each size of a group's prior: log evidence, and the length of the posterior mean.
+
+    What all else says of the group is its posterior without its own prior: a Gaussian of precision
+    Λ and mean Λ⁻¹h. With N(0, s²) the evidence is -½·log|1 + s²Λ| + ½·hᵀ(Λ + 1/s²)⁻¹h.
+    """
+    inverse = np.linalg.inv(found.covariance[np.ix_(places, places)])
+    roots, axes = np.linalg.eigh(inverse - np.diag(1 / found.prior[places]))
+    roots = np.maximum(roots, 0)
+    along = axes.T @ (inverse @ found.mean[places])
+    squares = np.array(SIZES)[:, None] ** 2
+    means = along * squares / (1 + squares * roots)
+    likely = 0.5 * (means * along - np.log1p(squares * roots)).sum(axis=1)
+    return likely, np.linalg.norm(means, axis=1)
 
 
 def _prior(size: int, variance: float) -> FloatArray:

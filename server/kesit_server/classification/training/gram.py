@@ -19,6 +19,7 @@ from kesit_privacy.queries import SecondMoments
 from kesit_privacy.queries.second_moments import CONSTANT
 from kesit_privacy.study import Study
 from kesit_privacy.target import Target
+from kesit_server.classification.training.class_sums import ClassSums
 from kesit_server.classification.training.labels import SMALLEST_SHARE
 from kesit_server.sums import NoisySum
 
@@ -46,7 +47,7 @@ LEAST_KEPT = 0.2
 SMALLEST_ROOT = 1e-5
 """Least eigenvalue of the spread, in the largest."""
 
-_CONSTANT, _ABSENT = CONSTANT / UNIT, ABSENT / UNIT
+_ABSENT = ABSENT / UNIT
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Gram:
         means: (d,) of the coordinates on the basis.
         spread: (d, d) Σ (x - mean)(x - mean)ᵀ, its noise damped; never flatter than its noise.
         told: (d, logits) Σ (y - share)·(x - mean).
-        noise: standard deviation of an entry of the spread; told_noise: of `told`.
+        noise: standard deviation of an entry of the spread; told_noise: (logits,) of `told`.
         sums: (coordinates, classes) Σ x of each class, as they came; count_noise: of a count of
             customers whose coordinate is 1.
     """
@@ -74,35 +75,32 @@ class Gram:
     spread: FloatArray
     told: FloatArray
     noise: float
-    told_noise: float
+    told_noise: FloatArray
     sums: FloatArray
     count_noise: float
 
     @classmethod
     def of(cls, query: SecondMoments, opened: NoisySum, declared: float) -> Gram:
         """From an opened sum; `declared` training customers, of which the study speaks."""
-        matrix, signed = query.split(opened.values)
-        noise, told_noise = query.noise(opened.sigma)
-        classes = len(query.target.classes)
-        customers = _customers(float(matrix[0, 0]), noise, declared)
-        sums = matrix[0, 1:] / _CONSTANT
-        count_noise = noise / _CONSTANT / math.sqrt(2)
-        basis, groups = _basis(query.coordinates, sums, customers, count_noise)
-        means = basis.T @ sums / customers
+        matrix, _ = query.split(opened.values)
+        noise, _ = query.noise(opened.sigma)
+        sums = ClassSums.of(query, opened)
+        customers = _customers(float(sums.everybody[0]), sums.noise, declared)
+        everybody = sums.everybody[1:]
+        basis, groups = _basis(query.coordinates, everybody, customers, sums.noise)
+        means = basis.T @ everybody / customers
         raw = basis.T @ matrix[1:, 1:] @ basis - customers * np.outer(means, means)
         spread, kept = _damped(raw, groups, noise)
-        told = (basis.T @ signed[1:] - np.outer(means, signed[0] / _CONSTANT)) / classes
-        by_class, shares = _by_class(signed, sums, customers, classes)
+        shares = np.maximum(sums.by_class[0] / customers, SMALLEST_SHARE)
+        shares = shares / shares.sum()
+        places = slice(1, None) if query.target.logits == 1 else slice(None)
         return cls(
-            *(query.coordinates, query.target, customers, shares, basis, groups, means),
-            *(
-                spread,
-                told,
-                kept * noise / math.sqrt(2),
-                told_noise / classes,
-                by_class,
-                count_noise,
-            ),
+            *(query.coordinates, query.target, customers, shares, basis, groups, means, spread),
+            (basis.T @ sums.told(customers))[:, places],
+            kept * noise / math.sqrt(2),
+            sums.told_noise(shares)[places],
+            sums.by_class[1:],
+            sums.class_noise,
         )
 
 
@@ -123,21 +121,9 @@ def moments_query(study: Study, held: list[int]) -> SecondMoments:
 
 def _customers(counted: float, noise: float, declared: float) -> float:
     """Training customers: what was counted, and by its noise what was declared."""
-    noise = noise / _CONSTANT**2
     doubt = DOUBT * declared
     known = doubt**2 / (doubt**2 + noise**2)
-    return max(known * counted / _CONSTANT**2 + (1 - known) * declared, FEWEST)
-
-
-def _by_class(
-    signed: FloatArray, sums: FloatArray, customers: float, classes: int
-) -> tuple[FloatArray, FloatArray]:
-    """Σ x of each class (coordinates, classes), and the classes' shares (classes,)."""
-    if signed.shape[1] == 1:
-        signed = np.concatenate([-signed, signed], axis=1)
-    counts = (signed[0] / _CONSTANT + customers) / classes
-    shares = np.maximum(counts / customers, SMALLEST_SHARE)
-    return (signed[1:] + sums[:, None]) / classes, shares / shares.sum()
+    return max(known * counted + (1 - known) * declared, FEWEST)
 
 
 def _basis(

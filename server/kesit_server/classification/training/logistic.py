@@ -21,6 +21,7 @@ from kesit_server.classification.training.gram import Gram, moments_query
 from kesit_server.classification.training.learner import Learner, Residuals
 from kesit_server.classification.training.population import population
 from kesit_server.classification.training.whitening import Whitening
+from kesit_server.classification.training.within import Within
 
 BINS = 128
 """Cells of a number's shape at least: it is smooth, so more cells cost nothing but room."""
@@ -63,8 +64,10 @@ class Shape:
         self.gram, self.bins = gram, bins
         two = gram.target.logits == 1
         kinds = [1] if two else range(len(gram.shares))
+        within = Within.all_of(gram)
         self.learners = [
-            Learner(gram, place, float(gram.shares[kind])) for place, kind in enumerate(kinds)
+            Learner(gram, within, place, float(gram.shares[kind]))
+            for place, kind in enumerate(kinds)
         ]
         self._scales = [1.0 if two else 1 - learner.share for learner in self.learners]
         space = gram.coordinates.space

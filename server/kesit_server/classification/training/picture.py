@@ -16,6 +16,9 @@ from kesit_privacy.features import FloatArray
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
+NEAR = 0.05
+"""Log odds as near as this have one p(1-p)."""
+
 
 def sigmoid(values: FloatArray) -> FloatArray:
     """1/(1 + exp(-x)), without overflow."""
@@ -30,14 +33,19 @@ def mean_curvature(mean: FloatArray, variance: FloatArray) -> FloatArray:
     return found
 
 
-def bends(at: float, variance: float) -> tuple[float, float]:
-    """E[w·z] and E[w·(z² - 1)] of w = p(1-p) for log odds at + √variance·z, z standard normal.
+def mean_chance(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """E p for log odds of these means and variances, of any shape."""
+    found: FloatArray = sigmoid(mean[..., None] + np.sqrt(variance)[..., None] * _NODES) @ _WEIGHTS
+    return found
 
-    They are the first and second derivative of w along z, on average (Stein's lemma).
-    """
-    chance = sigmoid(at + np.sqrt(variance) * _NODES)
-    weighted = chance * (1 - chance) * _WEIGHTS
-    return float(weighted @ _NODES), float(weighted @ (_NODES**2 - 1))
+
+def secant(first: FloatArray, second: FloatArray, variance: FloatArray) -> FloatArray:
+    """By how much E p grows with the mean log odds on the way from the first to the second."""
+    gap = second - first
+    near = np.abs(gap) < NEAR
+    grown = mean_chance(second, variance) - mean_chance(first, variance)
+    middle = mean_curvature((first + second) / 2, variance)
+    return np.where(near, middle, grown / np.where(near, 1.0, gap))
 
 
 def intercept(variance: float, base: float) -> float:
