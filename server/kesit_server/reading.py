@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.model_file import MODEL
-from kesit_server import results, wording
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_server import wording
 from kesit_server.errors import ResultError
 from kesit_server.wording import NOT_RELEASABLE, Language, Wording
 
@@ -69,7 +70,7 @@ class Heading:
         return "\n\n".join([*warning, self.title(language), *parts])
 
 
-_SHOWN = ((results.SEGMENTS, "kesit segments show"), (MODEL, "kesit model show"))
+_SHOWN = ((SEGMENTS, "kesit segments show"), (MODEL, "kesit model show"))
 
 
 def read_with(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:

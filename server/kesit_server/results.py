@@ -12,7 +12,6 @@ from typing import Any
 from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
-SEGMENTS = "segments.json"
 PRIVACY = "privacy.json"
 STATEMENT = "privacy.md"
 SPENDING = "spending-log.json"
