@@ -13,7 +13,7 @@ from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
 PRIVACY = "privacy.json"
-STATEMENT = "privacy.md"
+STATEMENT, STATEMENT_TR = "privacy.md", "privacy-tr.md"
 SPENDING = "spending-log.json"
 STUDY = "study.json"
 
