@@ -210,10 +210,8 @@ def test_too_few_members_end_the_run_and_the_result_tells_what_was_spent(
     assert "2membersareleft,thestudyneeds3" in said
     (folder,) = (home / "results").glob(f"*-{run[:8]}")
     names = {file.name for file in folder.iterdir()}
-    assert names == {
-        *("privacy.json", "privacy.md", "privacy-tr.md"),
-        *("study.json", "spending-log.json"),
-    }
+    statements = {"privacy.json", "privacy.md", "privacy-tr.md"}
+    assert names == statements | {"study.json", "spending-log.json"}
     told = result(place, run)
     assert (told["result"], told["members_left"]) == (False, 2)
     assert told["epsilon_spent"] > 0

@@ -61,7 +61,7 @@ def test_the_turkish_statement_says_the_same(noise: Literal["secure", "off"]) ->
     caveat, promise = TURKISH[noise]
     assert caveat in text.split(promise)[0]
     assert promise in text
-    spent = str(statement["epsilon_spent"])
+    spent = f"ε = {statement['epsilon_spent']}"
     assert spent in as_text(statement)
     assert spent not in text
     assert spent.replace(".", ",") in text
