@@ -1,8 +1,7 @@
-"""`kesit client score`, `segment`, `explain`: a released result on a member's own customers."""
+"""`kesit client score`, `segment`: a released result on a member's own customers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,70 +122,3 @@ def _tell(
         left = f"{found.without_ground:,} without a ground for {purpose!r} now"
         facts.append(("Left out", f"{left}, {found.suppressed:,} with an open objection"))
     show.print_facts(show.console(), facts)
-
-
-def explain(
-    folder: Folder,
-    customer: Annotated[str, typer.Argument(metavar="ID", hidden=True)],
-    home: Home,
-) -> None:
-    """Print why the model or the segments in FOLDER say what they say of the customer ID.
-
-    It is computed here. Where consents are kept, the customer must have a ground for the purpose at
-    this moment, or an open objection, which nobody could answer without the reasons.
-
-    \b
-    Example:
-      kesit client explain kesit-results/telecom-who-leaves-0a1b2c3d 4711 --home ankara
-    """
-    from kesit_privacy.segment_file import SEGMENTS
-
-    if (folder / SEGMENTS).exists():
-        _explain_segment(folder, customer, home)
-    else:
-        _explain_chance(folder, customer, home)
-
-
-def _explain_chance(folder: Path, customer: str, home: Path) -> None:
-    from kesit_client import scoring
-    from kesit_privacy import model_file
-
-    found = scoring.explain_home(home, model_file.read(folder), customer)
-    told = [f"{show.plain(name)} {chance:.1%}" for name, chance in found.chances.items()]
-    facts = [("Chances", ", ".join(told)), ("Reasons for", show.plain(found.kind))]
-    rows = [(*part[:2], f"{part[2]:+.2f}") for part in found.parts]
-    _explained(facts, found.objects, "score", "logits beyond the usual", rows)
-
-
-def _explain_segment(folder: Path, customer: str, home: Path) -> None:
-    from kesit_client import segmenting
-    from kesit_privacy import segment_file
-
-    segments = segment_file.read(folder)
-    found = segmenting.explain_home(home, segments, customer)
-    names = [f"{place}, {show.plain(name['en'])}" for place, name in enumerate(segments.names, 1)]
-    facts = [("Segment", f"{names[found.segment - 1]}: {found.distances[found.segment - 1]:.3f}")]
-    if found.other is None:
-        facts.append(("Next", "none: there is one segment"))
-        rows = []
-    else:
-        facts.append(("Next", f"{names[found.other - 1]}: {found.distances[found.other - 1]:.3f}"))
-        rows = [(*part[:2], f"{part[2]:+.0%}") for part in found.parts]
-    _explained(facts, found.objects, "code", "speaks for it, and not for the next", rows)
-
-
-def _explained(
-    facts: list[tuple[str, str]],
-    objects: bool,
-    what: str,
-    heading: str,
-    parts: Sequence[tuple[str, str, str]],
-) -> None:
-    screen = show.console()
-    if objects:
-        facts.append(("Objection", f"open: a human must answer it, and no {what} may be used"))
-    show.print_facts(screen, facts)
-    rows = show.new_table("feature", "value", heading, right=(2,))
-    for name, value, part in parts:
-        rows.add_row(show.plain(name), show.plain(value), part)
-    show.put(screen, rows)

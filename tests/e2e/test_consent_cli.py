@@ -142,8 +142,8 @@ def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path)
     assert "unknown format" in segment("--out", "codes.xlsx", code=exits.DATA)
     assert not (tmp_path / "codes.xlsx").exists()
 
-    def explain(person: str, code: int = exits.OK) -> str:
-        done = member("client", "explain", "result", person, *HOME)
+    def explain(person: str, *more: str, code: int = exits.OK) -> str:
+        done = member("client", "explain", "result", person, *more, *HOME)
         assert done.code == code, done.err + done.out
         return " ".join((done.out + done.err).split())
 
@@ -152,6 +152,10 @@ def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path)
     told = explain("c6")
     assert "Objection" not in told
     assert all(feature.name in told for feature in study.features)
+    turkish = explain("c6", "--language", "tr")
+    assert "özellik değer sonraki değil bu segment için" in turkish
+    assert any(name in turkish for name in names.values())
+    assert "açık: bir insan yanıtlamalı; kod kullanılamaz" in explain("c4", "--language", "tr")
 
 
 def _segments(folder: Path) -> list[dict[str, Any]]:

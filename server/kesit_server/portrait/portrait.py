@@ -58,7 +58,8 @@ class Portrait:
             "kesit_segments": FORMAT,
             "notes": list(NOTES),
             "labels": {
-                name: words.as_dict() for name, words in labels(self.segments.space).items()
+                name: words.as_dict()
+                for name, words in labels(self.segments.space.features).items()
             },
             "choice_of_k": None if choice is None else choice.as_dict(),
             "fit": None if fit is None else fit.as_dict(),
@@ -91,7 +92,7 @@ def portray(segments: Segmentation, rng: np.random.Generator) -> Portrait:
         synopsis,
         rehearsed,
         min_size=segments.study.thresholds.min_segment_size,
-        labels=labels(segments.space),
+        labels=labels(segments.space.features),
     )
     return Portrait(
         segments,

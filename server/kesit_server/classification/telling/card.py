@@ -110,7 +110,8 @@ class ModelCard:
             "classes": list(target.classes),
             "features": [plain(feature) for feature in fitted.labels.space.features],
             "labels": {
-                name: words.as_dict() for name, words in labels(fitted.labels.space).items()
+                name: words.as_dict()
+                for name, words in labels(fitted.labels.space.features).items()
             },
             "model": fitted.model.params(),
             "spreads": [_rounded(spread) for spread in fitted.spreads],
