@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kesit_privacy.features import Feature
     from kesit_server.wording import Language
 
+_COLUMNS = {"en": ("feature", "value"), "tr": ("özellik", "değer")}
 _WORDS = {
     "en": {
         "chances": "Chances",
@@ -26,7 +27,6 @@ _WORDS = {
         "objection": "Objection",
         "score": "open: a human must answer it, and no score may be used",
         "code": "open: a human must answer it, and no code may be used",
-        "columns": ("feature", "value"),
         "logits": "logits beyond the usual",
         "shares": "speaks for it, and not for the next",
     },
@@ -39,7 +39,6 @@ _WORDS = {
         "objection": "İtiraz",
         "score": "açık: bir insan yanıtlamalı; puan kullanılamaz",
         "code": "açık: bir insan yanıtlamalı; kod kullanılamaz",
-        "columns": ("özellik", "değer"),
         "logits": "olağana göre log olasılık oranı",
         "shares": "sonraki değil bu segment için",
     },
@@ -118,7 +117,7 @@ def _print(
     show.print_facts(screen, facts)
     names = Vocabulary(labels(features))
     numbers = {feature.name for feature in features if isinstance(feature, Numeric)}
-    table = show.new_table(*_WORDS[language]["columns"], heading, right=(2,))
+    table = show.new_table(*_COLUMNS[language], heading, right=(2,))
     for name, value, part in rows:
         if value in CELLS:
             told = CELLS[value].of(language)
