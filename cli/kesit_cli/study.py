@@ -207,6 +207,7 @@ def _print_study(screen: Console, study: Study) -> None:
                 f"{recipes.signal(study)[0]:.3g} times the noise (refused below"
                 f" {recipes.signal(study)[1]:g})",
             ),
+            *_needed(study),
         ],
     )
     headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
@@ -237,6 +238,23 @@ def _print_study(screen: Console, study: Study) -> None:
             f" instead of {len(study.plan) // folds}"
         )
     screen.print(f"with {least} members; more members add less\n")
+
+
+def _needed(study: Study) -> list[tuple[str, str]]:
+    """What each member must have installed beside Kesit, and whether this machine has it."""
+    if study.training is None:
+        return []
+    from kesit_client.training import NEEDED, missing
+
+    absent = missing()
+    here = f"not installed here: {', '.join(absent)}" if absent else "both are installed here"
+    return [
+        (
+            "Needed",
+            f"each member trains a network with {' and '.join(NEEDED)}:"
+            f" pip install 'kesit[neural]' ({here}); the coordinator needs neither",
+        )
+    ]
 
 
 def count_noise(study: Study, step: PlanStep, members: int) -> float:
