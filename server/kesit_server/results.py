@@ -13,6 +13,7 @@ from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
 SEGMENTS = "segments.json"
+EVALUATION = "evaluation.json"
 PRIVACY = "privacy.json"
 STATEMENT = "privacy.md"
 SPENDING = "spending-log.json"
