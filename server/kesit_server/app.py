@@ -84,6 +84,8 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
     """
     recipes.check_budget(plan.study)
     require(plan.study, plan.released)
+    if plan.released is not None and plan.released.notice:
+        plan.on_event(f"note: {plan.released.notice}")
     federation = Federation(
         Courier(grid, plan.patience, plan.on_reply),
         plan.study,

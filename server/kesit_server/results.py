@@ -12,6 +12,7 @@ from typing import Any
 from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
+EVALUATION = "evaluation.json"
 PRIVACY = "privacy.json"
 STATEMENT, STATEMENT_TR = "privacy.md", "privacy-tr.md"
 SPENDING = "spending-log.json"
