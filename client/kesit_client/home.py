@@ -14,6 +14,7 @@ books.sqlite   the ledger (and its witness beside it)
 cache/         coded rows
 consent.toml   what consent records have in common, and where they are if not here
 consent.sqlite consents and other grounds, requests of persons
+consent.witness  the newest change of the consent store: one that is older was restored
 consent-runs/  of each run, the moment of the consents in its latest sum
 attestations/  what the client signed about its runs
 node.json      the number by which the server knows the node

@@ -189,6 +189,7 @@ def _with_counts(facts: Facts, home: Path) -> Facts:
     assert facts.now is not None
     moment, study, settings = to_us(facts.now), facts.study, ConsentSettings.load(home)
     with closing(ConsentStore.open(home, settings, create=False)) as store:
+        store.require_whole()  # what a restored store has forgotten would pass
         return replace(
             facts,
             consents=None if study is None else consent_facts(store, study, moment, settings),

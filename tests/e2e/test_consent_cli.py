@@ -16,6 +16,7 @@ from clikit import Kesit, edit
 from consentkit import Attesting, Place, row, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
+from kesit_client.consent.witness import WITNESS
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
 from kesit_client.policy import Policy
 from kesit_privacy.attestation import read_attestation
@@ -65,6 +66,32 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     assert "gave nothing for" in consent(
         member, "withdraw", "c4", "--purpose", "marketing", code=exits.DATA
     )
+
+
+def test_a_restored_store_counts_nobody_until_its_owner_says_so(
+    member: Kesit, tmp_path: Path
+) -> None:
+    write(tmp_path / "consents.csv", [row(f"c{n}") for n in range(4)])
+    consent(member, "import", "consents.csv")
+    shutil.copy(f"Ankara/{STORE}", "backup")
+    consent(member, "withdraw", "c3")
+    shutil.copy("backup", f"Ankara/{STORE}")
+    failed = consent(member, "check", code=exits.DATA)
+    assert re.search("^FAIL +consent ", failed, re.MULTILINE)
+    assert "looks restored" in failed
+    ids = ("exports", "filter", "--ids", "all.txt", "--purpose", "customer-segmentation")
+    Path("all.txt").write_text("c2\nc3\n")
+    refused = member("client", *ids, "--out", "out.txt", *HOME)
+    assert refused.code == exits.DATA
+    assert not Path("out.txt").exists()
+    write(tmp_path / "since.csv", [withdrawal("c3")])
+    assert "looks restored" in consent(member, "import", "since.csv")
+    asked = consent(member, "accept-restored", code=exits.SETTINGS)
+    assert "looks restored" in asked
+    assert "count again" in consent(member, "accept-restored", "--yes")
+    assert "as it was left" in consent(member, "accept-restored", "--yes")
+    assert "withdrawn" in member("client", *ids, "--out", "out.txt", *HOME).out
+    assert Path("out.txt").read_text() == "c2\n"
 
 
 def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Path) -> None:
@@ -192,7 +219,7 @@ def test_a_run_is_attested_and_proved(member: Kesit, tmp_path: Path) -> None:
     keep_books(setting.node, home / BOOKS)
     setting.node.attest = None
     run = setting.run()
-    for name in (STORE, "consent-runs"):
+    for name in (STORE, WITNESS, "consent-runs"):
         source, target = setting.place.home / name, home / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     (home / IDENTITY).unlink()
