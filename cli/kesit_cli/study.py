@@ -92,6 +92,14 @@ def check(
     expected: Annotated[
         str | None, typer.Option("--hash", metavar="HASH", help="Refuse if the hash is another.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help='Check the model that estimator = "released" evaluates: that it is the one agreed'
+            " on, for this purpose, and fits.",
+        ),
+    ] = None,
 ) -> None:
     """Check STUDY.toml, and show what it would do and what it would cost.
 
@@ -105,15 +113,18 @@ def check(
       kesit study check my-study.toml --source source.toml --policy policy.toml
       kesit study check my-study.toml --policy policy.toml --store books.sqlite
       kesit study check my-study.toml --hash HASH
+      kesit study check again.toml --model kesit-results/FOLDER
     """
     _check_options(data, id_column, source, policy, store)
     with Progress(f"reading {study_file}"):
         study = _load(study_file, expected)
         _check_simulation(study_file)
+        released = _released(study, model)
         from kesit_privacy import recipes
 
     screen = show.console()
     _print_study(screen, study)
+    show.print_facts(screen, released)
     recipes.check_budget(study)
     allowed = None if policy is None else _policy(policy)
     if data is not None or source is not None:
@@ -166,6 +177,26 @@ def _check_simulation(path: Path) -> None:
         read_plan(tables)
 
 
+def _released(study: Study, folder: Path | None) -> list[tuple[str, str]]:
+    """What is told of the model that the study evaluates, if it evaluates one.
+
+    Raises:
+        KesitError: the model of `folder` is not that one, or of another purpose, or does not fit.
+    """
+    if folder is None and (study.classification is None or study.classification.trains):
+        return []
+    if folder is None:
+        text = "not checked: give the folder of its result with --model FOLDER."
+        return [("Model file", f"{text} It must be of the purpose {study.purpose!r}.")]
+    from kesit_server.classification.judging.released import released_model
+
+    found = released_model(study, folder)
+    assert found is not None
+    text = f"{folder}: the one agreed on, of the study's purpose; it fits the study."
+    notes = [("Warning", found.notice)] if found.notice else []
+    return [("Model file", text), *notes]
+
+
 def _print_study(screen: Console, study: Study) -> None:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
@@ -207,6 +238,7 @@ def _print_study(screen: Console, study: Study) -> None:
                 f"{recipes.signal(study)[0]:.3g} times the noise (refused below"
                 f" {recipes.signal(study)[1]:g})",
             ),
+            *_needed(study),
         ],
     )
     headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
@@ -237,6 +269,23 @@ def _print_study(screen: Console, study: Study) -> None:
             f" instead of {len(study.plan) // folds}"
         )
     screen.print(f"with {least} members; more members add less\n")
+
+
+def _needed(study: Study) -> list[tuple[str, str]]:
+    """What each member must have installed beside Kesit, and whether this machine has it."""
+    if study.training is None:
+        return []
+    from kesit_client.training import NEEDED, missing
+
+    absent = missing()
+    here = f"not installed here: {', '.join(absent)}" if absent else "both are installed here"
+    return [
+        (
+            "Needed",
+            f"each member trains a network with {' and '.join(NEEDED)}:"
+            f" pip install 'kesit[neural]' ({here}); the coordinator needs neither",
+        )
+    ]
 
 
 def count_noise(study: Study, step: PlanStep, members: int) -> float:

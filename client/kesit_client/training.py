@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 
 from kesit_privacy.features import CodeArray, IntArray
@@ -12,22 +13,42 @@ from kesit_privacy.wire import Refusal, RefusalCode
 
 NEEDED = ("torch", "opacus")
 
+REMEDY = "Install them with `pip install 'kesit[neural]'`."
+
+
+def missing() -> list[str]:
+    """Packages that a training needs and that are not installed; none is imported to see."""
+    return [name for name in NEEDED if find_spec(name) is None]
+
 
 def check_installed(study: Study) -> None:
-    """Refuse a study that trains where Opacus is not installed, before any hello.
+    """Refuse a study that trains where Opacus cannot be used, before any hello.
+
+    It is imported, for a broken installation is found by its spec: a member that learned of it in
+    a round would have paid for the round.
 
     Raises:
         Refusal: with code UNAVAILABLE.
     """
     if study.training is None:
         return
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
+    absent = missing()
+    if absent:
         raise Refusal(
             RefusalCode.UNAVAILABLE,
-            f"The study trains a neural network, and {' and '.join(missing)} cannot be imported.",
-            remedy='Install them with `pip install "kesit[neural]"`.',
+            f"The study trains a neural network, and {' and '.join(absent)} cannot be imported.",
+            remedy=REMEDY,
         )
+    for name in NEEDED:
+        try:
+            import_module(name)
+        except Exception as error:  # a library that does not load fails in many ways
+            raise Refusal(
+                RefusalCode.UNAVAILABLE,
+                f"The study trains a neural network, and {name} is installed but does not load"
+                f" ({error}).",
+                remedy="Install it again: `pip install --force-reinstall 'kesit[neural]'`.",
+            ) from error
 
 
 def train(query: TrainedWeights, codes: CodeArray, noise: NoiseSource) -> IntArray:

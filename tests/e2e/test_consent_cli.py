@@ -6,11 +6,13 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from test_client_cli import Federation
 
-from clikit import Kesit
+from clikit import Kesit, edit
 from consentkit import Attesting, Place, row, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
@@ -19,7 +21,10 @@ from kesit_client.home import BOOKS, IDENTITY, STUDIES
 from kesit_client.policy import Policy
 from kesit_privacy.attestation import read_attestation
 from kesit_privacy.identity import fingerprint
-from kit import keep_books, study_tables
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_privacy.study_file import load_study
+from kit import keep_books, random_codes, study_tables
+from segmentkit import released
 
 
 @pytest.fixture
@@ -128,6 +133,61 @@ def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> No
     typo = ("rights", "open", "objection", "--person", "7", "--purpose", "marketting")
     assert "customer-segmentation" in rights(*typo, code=exits.DATA)
     assert not re.search(r"^ *2  ", rights("rights", "list"), re.MULTILINE)
+
+
+def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path) -> None:
+    """Four consents, of which one is withdrawn and one person objects: two have a code."""
+    edit(Path("study.toml"), '"contract"', '"explicit-consent"')
+    study = load_study(Path("study.toml"))
+    folder = tmp_path / "result"
+    folder.mkdir()
+    released(study, random_codes(study, 4000), folder)
+    people = ["c3", "c4", "c5", "c6"]
+    rows = [*map(row, people), withdrawal("c3")]
+    consent(member, "import", str(write(tmp_path / "consents.csv", rows)))
+    objection = ("rights", "open", "objection", "--person", "c4", "--purpose", study.purpose)
+    assert member("client", *objection, *HOME).code == exits.OK
+
+    def segment(*arguments: str, code: int = exits.OK) -> str:
+        done = member("client", "segment", "result", *arguments, *HOME)
+        assert done.code == code, done.err + done.out
+        return " ".join((done.out + done.err).split())
+
+    told = segment("--out", "codes.csv", "--recipient", "Call centre", "--language", "tr")
+    assert "597 without a ground" in told
+    assert "1 with an open objection" in told
+    assert "Call centre, 2 persons" in told
+    written = pl.read_csv(tmp_path / "codes.csv")
+    assert written["no"].to_list() == ["c5", "c6"]
+    names = {card["segment"]: card["name"]["tr"] for card in _segments(folder)}
+    assert [names[number] for number in written["segment"]] == written["name"].to_list()
+    consent(member, "withdraw", "c5")
+    shown = member("client", "exports", "list", *HOME).out
+    assert re.search(r"segment codes", shown), shown
+    segment("--out", "later.parquet")
+    assert pl.read_parquet(tmp_path / "later.parquet")["no"].to_list() == ["c6"]
+    assert "unknown format" in segment("--out", "codes.xlsx", code=exits.DATA)
+    assert not (tmp_path / "codes.xlsx").exists()
+
+    def explain(person: str, *more: str, code: int = exits.OK) -> str:
+        done = member("client", "explain", "result", person, *more, *HOME)
+        assert done.code == code, done.err + done.out
+        return " ".join((done.out + done.err).split())
+
+    assert "has no ground for 'customer-segmentation' now" in explain("c3", code=exits.DATA)
+    assert "a human must answer it, and no code may be used" in explain("c4")
+    told = explain("c6")
+    assert "Objection" not in told
+    assert all(feature.name in told for feature in study.features)
+    turkish = explain("c6", "--language", "tr")
+    assert "özellik değer sonraki değil bu segment için" in turkish
+    assert any(name in turkish for name in names.values())
+    assert "açık: bir insan yanıtlamalı; kod kullanılamaz" in explain("c4", "--language", "tr")
+
+
+def _segments(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / SEGMENTS).read_bytes())["segments"]
+    return found
 
 
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
