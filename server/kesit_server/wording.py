@@ -88,7 +88,11 @@ def labels(features: Iterable[Feature]) -> dict[str, Wording]:
 def number(value: float, language: Language) -> str:
     """A number with as many digits as a person wants to read: 1,234 or 1.234; 5.25 or 5,25."""
     size = abs(value)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 2
+    return fixed(value, 0 if size >= 1000 else 1 if size >= 10 else 2, language)
+
+
+def fixed(value: float, digits: int, language: Language) -> str:
+    """A number with so many digits after the point; what rounds to 0 has no sign."""
     return local(_unsigned_zero(f"{value:,.{digits}f}"), language)
 
 
@@ -99,7 +103,7 @@ def count(value: float, language: Language) -> str:
 
 def percent(share: float, language: Language, digits: int = 1) -> str:
     """A share as "12.5%", in Turkish "%12,5"."""
-    text = local(_unsigned_zero(f"{100 * share:.{digits}f}"), language)
+    text = fixed(100 * share, digits, language)
     if language != "tr":
         return f"{text}%"
     return f"-%{text[1:]}" if text.startswith("-") else f"%{text}"
