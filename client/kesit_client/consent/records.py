@@ -23,6 +23,7 @@ from kesit_client.consent.terms import (
     DPV_STATUS,
     EVENT_FIELDS,
     GRANTS,
+    INVISIBLE,
     NEEDED_TERMS,
     TERMS,
     TYPE_OF_WORD,
@@ -32,7 +33,6 @@ from kesit_privacy import canonical
 
 LONGEST: Final = 4000
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
-_INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
 _ROUNDED: Final = r"^[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
 """ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
@@ -222,7 +222,7 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
         ),
         *((col(name).is_null(), f"{name} is missing") for name in NEEDED),
         (
-            person.str.contains(_INVISIBLE),
+            person.str.contains(INVISIBLE),
             "pii_principal_id holds invisible characters: it would be another person's",
         ),
         (
