@@ -98,6 +98,18 @@ def test_a_list_is_filtered_before_it_is_given_out(member: Kesit) -> None:
     assert "no ground 'because'" in refused
 
 
+def test_a_list_that_grew_old_is_told_when_it_is_noted(member: Kesit) -> None:
+    asked = ("--ids", "ids.txt", "--purpose", "customer-segmentation")
+    run(member, "exports", "filter", *asked, "--out", "allowed.txt")
+    run(member, "consent", "withdraw", "b")
+    add = ("exports", "add", "Agency", "--what", "list", *asked)
+    told = run(member, *add, code=exits.DATA)
+    assert re.search(r"given out although +persons\nwithdrawn +1\n", told)
+    assert re.search(r"Agency +list +3 +1 +1\n", run(member, "exports", "list"))
+    refused = run(member, *add, "--basis", "because", code=exits.DATA)
+    assert "no ground 'because'" in refused
+
+
 def test_a_status_of_the_message_registry_by_command(member: Kesit) -> None:
     asked = ("consent", "iys", "b", "--channel", "SMS", "--status")
     assert re.search(r"IYS +sms: ONAY\n", run(member, *asked, "onay"))

@@ -199,3 +199,23 @@ def test_a_file_that_took_the_open_one_s_place_is_looked_at(place: Place, tmp_pa
     place.load(withdrawal("p0", "2026-06-01T00:00:30+03:00"))
     assert len(rows.codes("run")) == PEOPLE - 5
     assert place.now * SECOND > NOW
+
+
+@pytest.mark.parametrize("which", ["id = (SELECT max(id) FROM event)", "id = 3"])
+def test_events_that_another_program_took_out_are_missed(place: Place, which: str) -> None:
+    """The last withdrawal is cut off, or one in the middle: the witness's change is still there."""
+    place.load(withdrawal("p0"))
+    with closing(sqlite3.connect(place.home / STORE)) as beside, beside:
+        beside.execute(f"DELETE FROM event WHERE {which}")
+    with pytest.raises(ConsentStoreError, match="left 37 events, and it has 36"):
+        place.rows().prepare("run")
+    with closing(ConsentStore.open(place.home)) as store:
+        store.accept_restored()
+        assert store.restored is None
+
+
+def test_an_erasure_is_a_change_like_any_other(place: Place) -> None:
+    with closing(ConsentStore.open(place.home)) as store:
+        store.erase("p3", NOW)
+        assert store.restored is None
+    place.rows().prepare("run")

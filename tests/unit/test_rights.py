@@ -186,6 +186,9 @@ def test_ids_are_read_one_a_line(store: ConsentStore, tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(ConsentError, match=problem):
             exports.read_ids(file)
+    file.write_bytes("47\u202811\n".encode())  # no end of a line: 47 and 11 are other persons
+    with pytest.raises(ConsentError, match="cannot be seen"):
+        exports.read_ids(file)
     with pytest.raises(ConsentError, match="No such file"):
         exports.read_ids(tmp_path / "none.txt")
 

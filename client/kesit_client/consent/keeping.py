@@ -14,7 +14,7 @@ from kesit_client.consent import frames, standing
 from kesit_client.consent.events import ISTANBUL, SECOND, Event, from_us, now_us
 from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore
-from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
+from kesit_client.consent.terms import CONSENT, GRANTS, INVISIBLE, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights.marking import mark
 
@@ -51,7 +51,8 @@ def person_id(text: str) -> str:
         ConsentError: it holds what cannot be seen, and would be another person's.
     """
     found = unicodedata.normalize("NFC", text.strip())
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in found):
+    lost = any(unicodedata.category(letter) == "Cs" for letter in found)
+    if lost or pl.Series([found]).str.contains(INVISIBLE)[0]:
         raise ConsentError(
             f"The id {ascii(found)[:80]} holds characters that cannot be seen.",
             remedy="Type it anew, in UTF-8.",

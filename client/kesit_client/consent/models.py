@@ -34,11 +34,15 @@ class Meta(Base):
 
 
 class WrittenRow(Base):
-    """One change of the store, whatever it was; see `witness`. Rows are only added."""
+    """One change of the store, whatever it was; see `witness`. Rows are only added.
+
+    `events`: how many there were after it.
+    """
 
     __tablename__ = "written"
     number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     token: Mapped[str] = mapped_column(String(32))
+    events: Mapped[int] = mapped_column(BigInteger)
 
 
 class Person(Base):

@@ -164,6 +164,8 @@ class ConsentStore:
         Raises:
             ConsentStoreError: the disk refuses.
         """
+        with self.writing():  # a change that says how many events there are now
+            pass
         self._bear_witness(trust=True)
 
     @contextmanager

@@ -1,9 +1,11 @@
 """What betrays a consent store that was restored from a backup: withdrawals since are not in it.
 
-Every change of the store appends a number and a random token to a table of its own. A small file in
-the client's folder, which backups leave out, names the newest of them that was seen. A store that
-does not hold that number with that token is an older copy, or went on from one. Nothing may be
-counted or given out by it before its owner has brought it up to date and says so.
+Every change of the store appends a number and a random token to a table of its own, and how many
+events there are then. A small file in the client's folder, which backups leave out, names the
+newest change that was seen. A store that does not hold that number with that token is an older
+copy, or went on from one; one with another number of events lost some, at its end or elsewhere, or
+got some in another way. Nothing may be counted or given out by it before its owner has brought it
+up to date and says so.
 
 A store and its witness that are put back together, from a copy of the whole folder, leave no sign
 on this machine.
@@ -18,12 +20,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kesit_client.consent.models import WrittenRow
+from kesit_client.consent.models import EventRow, WrittenRow
 from kesit_privacy.files import replacing
 
 WITNESS: Final = "consent.witness"
@@ -44,7 +46,7 @@ class Seen:
 def add(connection: Connection) -> None:
     """One more change, in the transaction that makes it; writers take turns."""
     newest = connection.scalar(sa.select(sa.func.max(WrittenRow.number))) or 0
-    row = {"number": newest + 1, "token": secrets.token_hex(16)}
+    row = {"number": newest + 1, "token": secrets.token_hex(16), "events": _events(connection)}
     connection.execute(sa.insert(WrittenRow).values(**row))
 
 
@@ -70,7 +72,7 @@ def doubt(connection: Connection, store: str, seen: Seen | None) -> str | None:
             change is in the store before the witness sees it.
         store: its id. seen: what its witness saw.
     """
-    newest = _newest(connection, store)
+    newest = _newest(connection)
     if seen is None:  # a store that was just made has had no time for its witness
         return None if newest.number <= 1 else "its witness is gone"
     if seen.number == _UNREADABLE:
@@ -81,7 +83,10 @@ def doubt(connection: Connection, store: str, seen: Seen | None) -> str | None:
     token = connection.scalar(query)
     if token is None:
         return f"it holds {newest.number:,} changes, and its witness saw {seen.number:,}"
-    return None if token == seen.token else "it went on from an older copy"
+    if token != seen.token:
+        return "it went on from an older copy"
+    left, found = newest.events, _events(connection)
+    return None if left == found else f"its last change left {left:,} events, and it has {found:,}"
 
 
 def bring_up(home: Path, store: str, moment: Moment, *, trust: bool) -> None:
@@ -108,12 +113,17 @@ def _unseen(home: Path, store: str, moment: Moment, trust: bool) -> Seen | None:
     """The newest change, if the witness is to see it and has not."""
     seen = read(home)
     with moment() as connection:
-        newest = _newest(connection, store)
+        newest = _newest(connection)
         trusted = trust or doubt(connection, store, seen) is None
-    return newest if trusted and newest != seen else None
+    last = Seen(store, newest.number, newest.token)
+    return last if trusted and last != seen else None
 
 
-def _newest(connection: Connection, store: str) -> Seen:
-    query = sa.select(WrittenRow.number, WrittenRow.token).order_by(WrittenRow.number.desc())
-    found = connection.execute(query.limit(1)).one()
-    return Seen(store, found.number, found.token)
+def _newest(connection: Connection) -> Any:
+    """The newest change's number, token and events."""
+    query = sa.select(*WrittenRow.__table__.columns).order_by(WrittenRow.number.desc()).limit(1)
+    return connection.execute(query).one()
+
+
+def _events(connection: Connection) -> int:
+    return connection.scalar(sa.select(sa.func.count()).select_from(EventRow)) or 0
