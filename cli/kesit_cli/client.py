@@ -10,6 +10,7 @@ import typer
 from kesit_cli import (
     client_books,
     client_consent,
+    client_explain,
     client_exports,
     client_pins,
     client_proofs,
@@ -193,7 +194,8 @@ app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
 app.command()(client_scores.score)
-app.command()(client_scores.explain)
+app.command()(client_scores.segment)
+app.command()(client_explain.explain)
 app.command(name="rules")(rules.client_rules)
 app.command()(rules.inventory)
 app.command()(client_proofs.attest)

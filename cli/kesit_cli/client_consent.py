@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import client_proofs, exits, show
-from kesit_cli.keys import Home
+from kesit_cli import client_proofs, exits, keys, show
+from kesit_cli.keys import Home, Yes
 from kesit_cli.stores import opened
 from kesit_cli.times import moment
 
@@ -54,6 +54,7 @@ def import_(
     policy, settings = Policy.load(home / POLICY), ConsentSettings.load(home)
     with opened(home, create=True) as store:
         done = import_file(store, file, purposes=policy.purposes, settings=settings)
+        restored = store.restored
     if report is not None:
         done.write_report(report)
     facts = [
@@ -68,6 +69,9 @@ def import_(
         facts.append(
             ("Unmatched", f"{done.unmatched:,} withdrawals of what nobody gave here: check the ids")
         )
+    if restored is not None:
+        command = "`kesit client consent accept-restored`"
+        facts.append(("Store", f"looks restored: {restored}. After the last file: {command}"))
     screen = show.console()
     show.print_facts(screen, facts)
     if len(done.refused):
@@ -144,6 +148,29 @@ def withdraw(
     with opened(home) as store:
         done = keeping.withdraw(store, keeping.person_id(person), purpose or None)
     show.print_facts(show.console(), [("Withdrawn", ", ".join(done))])
+
+
+@app.command(name="accept-restored")
+def accept_restored(home: Home, yes: Yes = False) -> None:
+    """Say that a consent store which looks restored from a backup is up to date again.
+
+    First import every file since the backup once more, and note what persons asked for since: their
+    withdrawals, objections and erasures are not in the backup. Until then nobody is counted.
+
+    \b
+    Example:
+      kesit client consent accept-restored --home ankara
+    """
+    with opened(home) as store:
+        reason, screen = store.restored, show.console()
+        if reason is None:
+            show.print_facts(screen, [("Store", "is as it was left; there is nothing to accept")])
+            return
+        show.print_facts(screen, [("Store", f"looks restored: {reason}")])
+        asked = "Is all that came after the backup recorded again?"
+        keys.confirmed(asked, yes=yes)
+        store.accept_restored()
+    show.print_facts(screen, [("Accepted", "customers count again")])
 
 
 @app.command()

@@ -16,7 +16,7 @@ from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import BOOKS, POLICY, STUDIES
 from kesit_client.policy import Policy
 from kesit_client.preflight import Forecast
-from kesit_client.rule_facts import blocking
+from kesit_client.rule_facts import blocking, told
 from kesit_privacy.errors import StudyError
 from kesit_privacy.files import replacing, slug
 from kesit_privacy.study import Study
@@ -82,9 +82,8 @@ def require_rules(home: Path, study: Study) -> None:
     """
     found = blocking(home, study, Policy.load(home / POLICY).rules)
     if found:
-        told = " ".join(f"{finding.rule.id}: {finding.evidence.en}" for finding in found)
         raise PolicyError(
-            f"The rules of data protection forbid this study here. {told}",
+            f"The rules of data protection forbid this study here. {told(found)}",
             remedy="`kesit client rules STUDY.toml` says what to do about each; grounds that the"
             " study cannot show are recorded in attestations.toml.",
         )

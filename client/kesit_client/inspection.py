@@ -281,6 +281,7 @@ def _consents(home: Path) -> Iterator[Finding]:
         )
         return
     with closing(ConsentStore.open(home, create=False)) as store:
+        yield from _safely("consent", lambda: _whole(store))
         found = keeping.stand(store, policy.purposes)
         yield from _matched(home, store)
     if not found:
@@ -306,6 +307,12 @@ def _consents(home: Path) -> Iterator[Finding]:
                 " is recorded.",
                 "Do not ask for a consent where another ground applies (2026/347).",
             )
+
+
+def _whole(store: ConsentStore) -> Iterator[Finding]:
+    """Whether the store looks restored from a backup."""
+    store.require_whole()
+    yield Finding(OK, "consent", "the store is as it was left")
 
 
 def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:

@@ -1,15 +1,11 @@
 """A released model on a client's own customers: chances, and the reasons for one of them.
 
-It runs where the rows are, and nothing leaves but the file that the owner asked for. A chance about
-a person is personal data: where consents are kept, only customers who have a ground for the model's
-purpose at that moment are scored, and nobody with an open objection to automated decisions.
+It runs where the rows are; `given_out` says who may be scored.
 """
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
@@ -17,41 +13,18 @@ from unicodedata import normalize
 import numpy as np
 import polars as pl
 
-from kesit_client.coding import encode_features, written_ids
-from kesit_client.consent.cells import guarded
-from kesit_client.consent.gate import allowed
-from kesit_client.consent.settings import ConsentSettings
-from kesit_client.consent.state import reads_special
-from kesit_client.consent.store import ConsentStore
-from kesit_client.errors import ConsentError, SourceError
+from kesit_client.coding import encode_features
+from kesit_client.errors import SourceError
+from kesit_client.given_out import GivenOut, one_customer, permitted, require_ground, shown
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.policy import Policy
-from kesit_client.rights.exports import Export, record_export
-from kesit_client.rights.requests import suppressed
-from kesit_privacy.features import CodeArray, Feature, FloatArray, Numeric
-from kesit_privacy.files import replacing
+from kesit_privacy.features import CodeArray, FloatArray
 from kesit_privacy.model_file import ScoringModel
 
 CHUNK = 1 << 16
 """Customers at a time: results do not depend on it."""
 
 THREADS = 2
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of customers, and who was left out.
-
-    Attributes:
-        table: the id, and `chance: <class>` of each class (of two, the second alone).
-        without_ground: customers who have no ground for the model's purpose now; None where the
-            policy says that no consents are kept.
-        suppressed: those of the rest with an open objection.
-    """
-
-    table: pl.DataFrame
-    without_ground: int | None
-    suppressed: int
 
 
 def score(model: ScoringModel, table: pl.DataFrame, id_column: str) -> pl.DataFrame:
@@ -75,8 +48,9 @@ def score(model: ScoringModel, table: pl.DataFrame, id_column: str) -> pl.DataFr
     return pl.DataFrame([ids, *(pl.Series(name, found) for name, found in columns.items())])
 
 
-def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Scored:
-    """Chances for the customers of a node's own source who may be scored.
+def score_home(home: Path, model: ScoringModel, now: float | None = None) -> GivenOut:
+    """Chances for the customers of a node's own source who may be scored: the id, and
+    `chance: <class>` of each class (of two, the second alone).
 
     Raises:
         SourceError: the source cannot be read, or lacks a column.
@@ -84,73 +58,7 @@ def score_home(home: Path, model: ScoringModel, now: float | None = None) -> Sco
     """
     source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
     table = source.read([feature.name for feature in model.features])
-    scored = score(model, table, source.id_column)
-    ids = written_ids(scored[source.id_column])
-    kept, may = policy.consent != "not-kept", np.ones(len(ids), dtype=np.bool_)
-    if kept:
-        moment, special = time.time() if now is None else now, reads_special(model)
-        may = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
-    held = _objecting(home, ids, kept=kept)
-    held_back = np.array([name in held for name in ids], dtype=np.bool_) & may
-    without = int((~may).sum()) if kept else None
-    return Scored(scored.filter(may & ~held_back), without, int(held_back.sum()))
-
-
-def _objecting(home: Path, ids: list[str], *, kept: bool) -> frozenset[str]:
-    """Those with an open objection; where no consents are kept, requests may still be."""
-    if not kept and not ConsentSettings.load(home).kept(home):
-        return frozenset()
-    with closing(ConsentStore.open(home, create=False)) as store:
-        return suppressed(store, ids)
-
-
-def record(home: Path, model: ScoringModel, scored: Scored, recipient: str) -> Export | None:
-    """Note that a recipient gets the scores of exactly these customers; None if there are none.
-
-    Before the file is written: what is given out is never missing in the register.
-
-    Raises:
-        ConsentError: no recipient.
-        ConsentStoreError: the store refuses; then nothing may be given out.
-    """
-    ids = written_ids(scored.table[scored.table.columns[0]])
-    if not ids:
-        return None
-    with closing(ConsentStore.open(home)) as store:
-        what = f"chances of {model.target}"
-        return record_export(store, recipient, what, ids, purpose=model.purpose)
-
-
-def require_format(path: Path) -> None:
-    """Refuse a file of scores that ends otherwise than `write` can.
-
-    Raises:
-        SourceError: it does.
-    """
-    if path.suffix.lower() not in (".csv", ".parquet"):
-        raise SourceError(
-            f"{path}: has an unknown format.", remedy="Use a name that ends in .csv or .parquet."
-        )
-
-
-def write(table: pl.DataFrame, path: Path) -> None:
-    """Write scores as Parquet (`.parquet`) or CSV, for their owner's eyes alone.
-
-    Raises:
-        SourceError: the disk refuses, or the name ends otherwise.
-    """
-    require_format(path)
-    try:
-        with replacing(path, private=True) as file:
-            if path.suffix.lower() == ".parquet":
-                table.write_parquet(file)
-            else:
-                guarded(table, signed=False).write_csv(file)
-    except OSError as error:
-        raise SourceError(
-            f"{path}: cannot be written ({error.strerror}).",
-            remedy="Check the place and the room on the disk.",
-        ) from error
+    return permitted(home, policy, model, score(model, table, source.id_column), now)
 
 
 @dataclass(frozen=True)
@@ -183,17 +91,7 @@ def explain_home(
     """
     source, policy = read_source(home / SOURCE), Policy.load(home / POLICY)
     customer = normalize("NFC", customer.strip())
-    kept, may = policy.consent != "not-kept", True
-    if kept:
-        moment, special = time.time() if now is None else now, reads_special(model)
-        ids = [customer]
-        (may,) = allowed(home, model.purpose, model.legal_basis, ids, moment, special=special)
-    objects = customer in _objecting(home, [customer], kept=kept)
-    if not may and not objects:
-        raise ConsentError(
-            f"The customer {customer!r} has no ground for {model.purpose!r} now.",
-            remedy="Record the consent, or another ground, before the model is used.",
-        )
+    objects = require_ground(home, policy, model, customer, now)
     table = source.read([feature.name for feature in model.features])
     return replace(explain(model, table, source.id_column, customer), objects=objects)
 
@@ -210,20 +108,13 @@ def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: 
     codes, ids = encode_features(
         table.select(id_column, *names), model.features, id_column, len(names)
     )
-    written = written_ids(ids)
-    if customer not in written:
-        raise SourceError(
-            f"There is no customer {customer!r} in the source.",
-            remedy="Check the id as it stands in the source.",
-        )
-    place = written.index(customer)
-    own = codes[place : place + 1]
+    own = one_customer(codes, ids, customer)
     chances = model.chances(own)[0]
     kind = 1 if len(chances) == 2 else int(chances.argmax())
     logit = 0 if len(chances) == 2 else kind
     parts = model.reasons(own)[0, :, logit]
     told = [
-        (feature.name, _value(feature, int(code)), float(part))
+        (feature.name, shown(feature, int(code)), float(part))
         for feature, code, part in zip(model.features, own[0], parts, strict=True)
     ]
     return Reasons(
@@ -231,16 +122,6 @@ def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: 
         model.classes[kind],
         tuple(sorted(told, key=lambda part: -abs(part[2]))),
     )
-
-
-def _value(feature: Feature, code: int) -> str:
-    """A code as the model sees it, for a person."""
-    if isinstance(feature, Numeric):
-        if code < 0:
-            return "(missing)"
-        number = feature.decode(code)
-        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
-    return (*feature.levels, "(unknown)", "(missing)")[code]
 
 
 def _chances(model: ScoringModel, codes: CodeArray) -> FloatArray:

@@ -13,8 +13,9 @@ Codes are what a client caches and what every query reads.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,11 @@ class Categorical:
 
 
 Feature = Annotated[Numeric | Categorical, Field(discriminator="kind")]
+
+
+def plain(feature: Numeric | Categorical) -> dict[str, Any]:
+    """Plain values, for JSON, without what is left at nothing."""
+    return {name: value for name, value in asdict(feature).items() if value not in (None, ())}
 
 
 @lru_cache(maxsize=1024)

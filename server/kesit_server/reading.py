@@ -13,8 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.model_file import MODEL
-from kesit_server import results, wording
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_server import wording
 from kesit_server.errors import ResultError
+from kesit_server.results import EVALUATION
 from kesit_server.wording import NOT_RELEASABLE, Language, Wording
 
 T = TypeVar("T")
@@ -70,9 +72,9 @@ class Heading:
 
 
 _KINDS = (
-    (results.SEGMENTS, "segments, and no classifier", "kesit segments show"),
+    (SEGMENTS, "segments, and no classifier", "kesit segments show"),
     (MODEL, "a classifier, and no segments", "kesit model show"),
-    (results.EVALUATION, "the evaluation of a released model, not the model", "kesit model show"),
+    (EVALUATION, "the evaluation of a released model, not the model", "kesit model show"),
 )
 """Files by which a result is known, what it then holds, and the command that tells it."""
 
@@ -92,7 +94,7 @@ def require(path: Path) -> None:
     for name, what, command in _KINDS:
         if (folder / name).exists():
             more = ""
-            if name == results.EVALUATION:
+            if name == EVALUATION:
                 more = " The model is in the result folder whose model.json has the SHA-256 told."
             raise ResultError(
                 f"{folder}: holds {what} ({name}; there is no {path.name}).",

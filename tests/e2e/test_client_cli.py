@@ -81,6 +81,7 @@ COMMANDS = [
     *(f"client {name}" for name in ("init", "request", "join", "rotate", "backup", "pin", "pins")),
     *(f"client {name}" for name in ("unpin", "approve", "withdraw-approval", "budget", "log")),
     *(f"client {name}" for name in ("merge", "check", "rules", "attest", "dispose")),
+    *(f"client {name}" for name in ("score", "segment", "explain")),
     *(f"client consent {name}" for name in ("import", "export", "status", "withdraw", "history")),
     *(f"client consent {name}" for name in ("check", "prove", "verify")),
     *(f"client rights {name}" for name in ("open", "list", "close", "due", "report")),

@@ -265,3 +265,26 @@ def test_a_study_of_special_categories_counts_who_consented_to_them(place: Place
     assert gate.counts() == {Reason.GIVEN: 1, Reason.SPECIAL_CATEGORY: PEOPLE - 5}
     assert place.gate.counts() == {Reason.GIVEN: PEOPLE - 5, Reason.SPECIAL_CATEGORY: 1}
     gate.close()
+
+
+def test_rows_of_an_earlier_way_of_writing_ids_are_made_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of before wrote 7.0 where one id is odd: the id of somebody else, who agreed."""
+    ids = [7.0, 8.0, 9.5]
+    table = place.table.head(3).with_columns(id=pl.Series(ids))
+    table.write_parquet(place.home / "floats.parquet")
+    place.load(row("7.0"), row("8"), row("9.5"))
+    source = FileSource(place.home / "floats.parquet", "id")
+    rows = CachedRows(source, place.study, place.home / "floats", place.gate)
+    with monkeypatch.context() as before:
+        before.setattr("kesit_client.cache.CODING", 1)
+        before.setattr("kesit_client.cache.written_ids", lambda ids: ids.cast(pl.String).to_list())
+        rows.prepare("old")
+        assert len(rows.codes("old")) == 2  # 7.0, by another person's consent, and 9.5; 8 is lost
+    rows.prepare("new")
+    found = rows.codes("new")
+    everyone = CachedRows(source, place.study, place.home / "all").codes("x")
+    assert (found == everyone[1:]).all()
+    with pytest.raises(SourceError, match="are gone"):  # nor does a run go on with them
+        rows.codes("old")

@@ -19,7 +19,8 @@ from kesit_server.classification.training import neural
 from kesit_server.classification.training.fitted import Fitted
 from kesit_server.classification.training.fold import Fold
 from kesit_server.pots import Spent
-from kesit_server.statement import as_text, privacy_statement
+from kesit_server.statement import privacy_statement
+from kesit_server.statement_text import as_text
 from runs import Run
 from trainingkit import coded, neural_study, stand_in
 

@@ -28,9 +28,9 @@ from kesit_client.home import (
     REQUEST,
     SOURCE,
     STUDIES,
-    open_node,
 )
 from kesit_client.inspection import FAIL, OK, WARN, Finding, inspect
+from kesit_client.opening import open_node
 from kesit_client.pins import COORDINATOR, pin
 from kesit_client.restoring import merge_logs
 from kesit_client.store import Store

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from classifierkit import churn_frame, churn_study, log_odds, three_tables, trained
-from kesit_client import scoring
+from kesit_client import given_out, scoring
 from kesit_client.errors import SourceError
 from kesit_privacy import model_file
 from kesit_privacy.errors import ModelError
@@ -116,12 +116,12 @@ def test_scores_are_written_for_their_owner_alone(
 ) -> None:
     path = tmp_path / f"scores{suffix}"
     scored = scoring.score(model, churn_frame(20), "id")
-    scoring.write(scored, path)
+    given_out.write(scored, path)
     read = pl.read_csv(path) if suffix == ".csv" else pl.read_parquet(path)
     assert read.equals(scored)
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(SourceError, match="unknown format"):
-        scoring.write(scored, tmp_path / "scores.xlsx")
+        given_out.write(scored, tmp_path / "scores.xlsx")
 
 
 BREAKS = {

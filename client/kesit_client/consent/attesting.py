@@ -160,7 +160,7 @@ def _tree(home: Path, moment: Moment, study: Study) -> tuple[int, str]:
     """
     with closing(ConsentStore.open(home, create=False)) as store:
         while True:
-            with store.reading() as connection:
+            with store.counting() as connection:
                 kept, removals = _kept(connection, moment.run), store.removals(connection)
                 if kept is not None:
                     return kept

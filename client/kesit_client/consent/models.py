@@ -33,6 +33,14 @@ class Meta(Base):
     value: Mapped[str] = mapped_column(Text)
 
 
+class WrittenRow(Base):
+    """One change of the store, whatever it was; see `witness`. Rows are only added."""
+
+    __tablename__ = "written"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    token: Mapped[str] = mapped_column(String(32))
+
+
 class Person(Base):
     """One person. Erasure empties `principal`; `key` (a keyed hash of the id) stays.
 

@@ -2,7 +2,8 @@
 
 SQLite (a file in the client's folder, readable by its owner alone) or PostgreSQL, through the same
 models. Each change is one transaction: a full disk, a lock or a crash leaves what was there before.
-Writers take turns, so that an event's number tells what was recorded before it.
+Writers take turns, so that an event's number tells what was recorded before it. A store that was
+restored from a backup is noticed (`witness`): it can be read and written, but counts nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kesit_client.consent import frames, migrations
+from kesit_client.consent import frames, migrations, witness
 from kesit_client.consent.events import Event, now_us
 from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
@@ -41,11 +42,13 @@ _WRITERS: Final = 0x6B657369
 class ConsentStore:
     """Open with `ConsentStore.open(home)`."""
 
-    def __init__(self, engine: Engine, name: str, busy: float = BUSY_SECONDS) -> None:
+    def __init__(self, engine: Engine, name: str, home: Path, busy: float = BUSY_SECONDS) -> None:
         self.engine = engine
+        self.home = home
         self.name = name
         self.busy = busy
         self.id = ""
+        self._file: tuple[Path, int] | None = None
         self._key = b""
 
     @classmethod
@@ -75,11 +78,12 @@ class ConsentStore:
                 f"{path}: there is no consent store.",
                 remedy="`kesit client consent import FILE` makes it.",
             )
-        store = cls(
-            _engine(settings.url, path, busy), "the database" if settings.url else str(path), busy
-        )
+        name = "the database" if settings.url else str(path)
+        store = cls(_engine(settings.url, path, busy), name, home, busy)
         try:
             store._prepare(path if settings.url is None else None)
+            store._file = None if settings.url else (path, path.stat().st_ino)
+            store._bear_witness()
         except BaseException:
             store.close()
             raise
@@ -107,6 +111,62 @@ class ConsentStore:
             yield connection
 
     @contextmanager
+    def counting(self) -> Iterator[Connection]:
+        """`reading`, for what decides who is counted or given out: not by a restored store.
+
+        Raises:
+            ConsentStoreError: the database refuses, or the store looks restored.
+        """
+        with self._errors("read"):
+            seen = witness.read(self.home)
+        with self.reading() as connection:
+            reason = witness.doubt(connection, self.id, seen)
+            if reason is not None:
+                raise ConsentStoreError(
+                    f"{self.name}: the consent store looks restored from a backup: {reason}."
+                    " Withdrawals and objections may be missing.",
+                    remedy="Import every file since the backup again, note what persons asked for"
+                    " since then, and say so: `kesit client consent accept-restored`.",
+                )
+            yield connection
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies in the place of the one that is open; then open it anew."""
+        if self._file is None:
+            return False
+        path, inode = self._file
+        try:
+            return path.stat().st_ino != inode
+        except OSError:
+            return True
+
+    def require_whole(self) -> None:
+        """Refuse a store that looks restored.
+
+        Raises:
+            ConsentStoreError: as for `counting`.
+        """
+        with self.counting():
+            return
+
+    @property
+    def restored(self) -> str | None:
+        """Why this store looks restored from a backup, or None."""
+        with self._errors("read"):
+            seen = witness.read(self.home)
+        with self.reading() as connection:
+            return witness.doubt(connection, self.id, seen)
+
+    def accept_restored(self) -> None:
+        """The owner says that the store is up to date again.
+
+        Raises:
+            ConsentStoreError: the disk refuses.
+        """
+        self._bear_witness(trust=True)
+
+    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction, whole or not at all.
 
@@ -123,6 +183,20 @@ class ConsentStore:
                 connection.exec_driver_sql(wait)
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
             yield connection
+            witness.add(connection)
+        if self.id:  # else the store is still being made
+            self._bear_witness()
+
+    def _bear_witness(self, *, trust: bool = False) -> None:
+        """The witness sees what was committed; one that lags because of a crash does so later."""
+        try:
+            witness.bring_up(self.home, self.id, self.reading, trust=trust)
+        except OSError as error:
+            raise ConsentStoreError(
+                f"{self.home / witness.WITNESS}: cannot be written ({error.strerror}); what was to"
+                " be recorded is recorded.",
+                remedy="Check the folder and the room on the disk.",
+            ) from error
 
     def pseudonyms(self, principals: Sequence[str]) -> list[bytes]:
         """Keyed hashes (16 bytes) of ids; without the store nobody can link them."""

@@ -228,7 +228,7 @@ def open_objections(store: ConsentStore) -> frozenset[str]:
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
-    with store.reading() as connection:
+    with store.counting() as connection:
         return frozenset(open_since(connection)["principal"])
 
 

@@ -11,7 +11,7 @@ from kesit_privacy.study import Study
 
 PROFILING_TAGS: Final = ("profiling", "behaviour-tracking", "sentiment")
 
-_GROUNDS_TR: Final = {
+GROUNDS_TR: Final = {
     "explicit-consent": "açık rıza",
     "law": "kanunlarda açıkça öngörülme",
     "protection-of-life": "hayatın veya beden bütünlüğünün korunması",
@@ -139,7 +139,7 @@ LABELS: Final[dict[str, Words]] = {**COUNTS, **MEASURES, **FLAGS}
 
 def ground_tr(ground: str | None) -> str:
     """A ground of the study file, as Turkish calls it."""
-    return "-" if ground is None else f"{_GROUNDS_TR[ground]} ({ground})"
+    return "-" if ground is None else f"{GROUNDS_TR[ground]} ({ground})"
 
 
 def value_of(facts: Facts, key: str) -> int | bool | None:
