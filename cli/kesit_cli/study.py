@@ -206,6 +206,10 @@ def _print_study(screen: Console, study: Study) -> None:
     from kesit_server.statement import round_up
 
     used = len(Embedding.of(study).features)
+    keep = study.classification and study.classification.keep
+    made = f"{used} of {len(study.features)} features"
+    if keep and keep < used:
+        made = f"the {keep} most telling of {used} features"
     least, colluders = study.roster.min_size, study.roster.max_colluders
     people = (
         "each of whom is at one member only"
@@ -220,7 +224,7 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
             (
                 "Segments" if study.classification is None else "Model",
-                f"{show.task(study)}, made of {used} of {len(study.features)} features;"
+                f"{show.task(study)}, made of {made};"
                 f" protected: {', '.join(study.protected) or 'none'}",
             ),
             ("Customers", f"about {study.declared_customers:,}, {people}"),
