@@ -62,6 +62,11 @@ def row(person: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def lasting(person: str, **changes: Any) -> dict[str, Any]:
+    """The same without an end, where the machine's own clock decides: tests outlive two years."""
+    return row(person, **({"validity_duration": None} | changes))
+
+
 def withdrawal(
     person: str, at: str = "2026-04-01T12:00:00+03:00", **changes: Any
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from test_client_cli import Federation
 
 from clikit import Kesit, edit
-from consentkit import Attesting, Place, row, withdrawal, write
+from consentkit import Attesting, Place, lasting, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.witness import WITNESS
@@ -51,7 +51,7 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     failed = member("client", "check", *HOME)
     assert failed.code == exits.DATA
     assert re.search("^FAIL +consent ", failed.out, re.MULTILINE)
-    rows = [row(f"c{n}") for n in range(30)] + [row("bad", event_type="agreed")]
+    rows = [lasting(f"c{n}") for n in range(30)] + [lasting("bad", event_type="agreed")]
     write(tmp_path / "consents.csv", rows)
     out = consent(member, "import", "consents.csv", "--report", "refused.csv", code=exits.DATA)
     assert re.search(r"New +30 events", out)
@@ -71,7 +71,7 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
 def test_a_restored_store_counts_nobody_until_its_owner_says_so(
     member: Kesit, tmp_path: Path
 ) -> None:
-    write(tmp_path / "consents.csv", [row(f"c{n}") for n in range(4)])
+    write(tmp_path / "consents.csv", [lasting(f"c{n}") for n in range(4)])
     consent(member, "import", "consents.csv")
     shutil.copy(f"Ankara/{STORE}", "backup")
     consent(member, "withdraw", "c3")
@@ -100,11 +100,11 @@ def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Pat
     blank = "," * features.count(",")
     source.write_text(f"no,{features}\n" + "".join(f"{n},{blank}\n" for n in range(1, 5)))
     Path("Ankara/source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
-    write(tmp_path / "consents.csv", [row(f"{n:05d}") for n in range(1, 4)])
+    write(tmp_path / "consents.csv", [lasting(f"{n:05d}") for n in range(1, 4)])
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^WARN +consent +0 of the source's 4 customers", told, re.MULTILINE), told
-    write(tmp_path / "consents.csv", [row(f"{n}") for n in range(1, 4)])
+    write(tmp_path / "consents.csv", [lasting(f"{n}") for n in range(1, 4)])
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told
@@ -116,7 +116,7 @@ def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> No
         assert done.code == code, done.err + done.out
         return done.out + done.err
 
-    write(tmp_path / "consents.csv", [row("00042")])
+    write(tmp_path / "consents.csv", [lasting("00042")])
     consent(member, "import", "consents.csv")
     assert "none was noted within six months" in rights("rights", "due")
     rights("dispose", "--yes")
@@ -143,7 +143,7 @@ def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path)
     folder.mkdir()
     released(study, random_codes(study, 4000), folder)
     people = ["c3", "c4", "c5", "c6"]
-    rows = [*map(row, people), withdrawal("c3")]
+    rows = [*map(lasting, people), withdrawal("c3")]
     consent(member, "import", str(write(tmp_path / "consents.csv", rows)))
     objection = ("rights", "open", "objection", "--person", "c4", "--purpose", study.purpose)
     assert member("client", *objection, *HOME).code == exits.OK
@@ -193,8 +193,8 @@ def _segments(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
 def test_an_export_is_imported_as_it_was(member: Kesit, tmp_path: Path, name: str) -> None:
     rows = [
-        row("Ayşe", birth_date="1990-02-28", minor=None),
-        row("b", minor="false", special_categories="true", special_category_ground="6(3)(a)"),
+        lasting("Ayşe", birth_date="1990-02-28", minor=None),
+        lasting("b", minor="false", special_categories="true", special_category_ground="6(3)(a)"),
         withdrawal("b"),
     ]
     write(tmp_path / "consents.csv", rows)

@@ -10,7 +10,7 @@ import pytest
 from test_client_cli import Federation
 
 from clikit import Kesit
-from consentkit import row, write
+from consentkit import lasting, write
 from kesit_cli import exits
 
 HOME = ("--home", "Ankara")
@@ -23,7 +23,7 @@ def member(kesit: Kesit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kes
     Federation(kesit).ready()
     policy = Path("Ankara/policy.toml")
     policy.write_text(f'consent = "required"\n{policy.read_text()}')
-    write(tmp_path / "consents.csv", [row(name) for name in ("ayşe", "b", "c", "d")])
+    write(tmp_path / "consents.csv", [lasting(name) for name in ("ayşe", "b", "c", "d")])
     run(kesit, "consent", "import", "consents.csv")
     Path("ids.txt").write_text("ayşe\nb\nc\n", encoding="utf-8")
     run(kesit, "exports", "add", "Call centre", "--ids", "ids.txt", "--what", "segment codes")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from branchkit import Branches
-from consentkit import DAY, NOTICE, NOW, PURPOSE, load, row, withdrawal
+from consentkit import DAY, NOTICE, NOW, PURPOSE, lasting, load, row, withdrawal
 from kesit_client import approvals
 from kesit_client.consent.events import SECOND, to_us
 from kesit_client.consent.facts import consent_facts
@@ -40,7 +40,7 @@ def facts_of(store: ConsentStore, study: Study = STUDY) -> dict[str, Any]:
 
 
 def test_records_in_order_have_nothing_against_them(store: ConsentStore, tmp_path: Path) -> None:
-    load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+    load(store, tmp_path, [lasting("ayşe", profiling_consent="true"), lasting("can")])
     found = facts_of(store)
     assert {
         name: found[name] for name in ("without_valid", "without_purpose", "without_proof")
@@ -157,6 +157,8 @@ def test_only_settings_are_attested(tmp_path: Path) -> None:
     assert verdicts
     assert {rules[one["rule"]] for one in verdicts} <= SETTLED
     assert all(set(one) == {"rule", "verdict"} for one in verdicts)
+    # How many persons a breach concerns is counted from their records.
+    assert "KVKK-12-PERSONS" not in {one["rule"] for one in verdicts}
 
 
 def test_objections_of_other_systems_are_open_as_well(store: ConsentStore, tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
     policy.write_text(f'consent = "required"\n{policy.read_text()}')
     approvals.require_rules(home, study)  # nothing was imported yet: nothing is known
     with closing(ConsentStore.open(home)) as store:
-        load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+        load(store, tmp_path, [lasting("ayşe", profiling_consent="true"), lasting("can")])
     with pytest.raises(PolicyError, match=r"KVKK-PROFILE-CONSENT: .* profiling: 1"):
         approvals.require_rules(home, study)
     policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kesit_client.consent import frames, migrations, witness
+from kesit_client.consent.engine import make_engine
 from kesit_client.consent.events import Event, now_us
 from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
@@ -31,8 +32,6 @@ from kesit_client.rights.models import ExportPersonRow, IncidentPersonRow, MarkR
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
 """Rows that are handed to the driver at a time."""
-CACHE_KB: Final = 200_000
-"""SQLite's page cache: with its own 2 MB an import of a million rows takes many times as long."""
 FEW: Final = 500
 """Up to so many values are looked up by name; of more the whole column is read."""
 _WRITERS: Final = 0x6B657369
@@ -79,7 +78,7 @@ class ConsentStore:
                 remedy="`kesit client consent import FILE` makes it.",
             )
         name = "the database" if settings.url else str(path)
-        store = cls(_engine(settings.url, path, busy), name, home, busy)
+        store = cls(make_engine(settings.url, path, busy), name, home, busy)
         try:
             store._prepare(path if settings.url is None else None)
             store._file = None if settings.url else (path, path.stat().st_ino)
@@ -443,39 +442,3 @@ def fetch(connection: Connection, query: Any, schema: dict[str, Any]) -> pl.Data
     assert result.cursor is not None
     # The driver's own tuples: a million of SQLAlchemy's rows take seconds.
     return pl.DataFrame(result.cursor.fetchall(), schema=schema, orient="row")
-
-
-def _engine(url: str | None, path: Path, busy: float) -> Engine:
-    try:
-        if url is not None and sa.make_url(url).get_backend_name() != "postgresql":
-            raise sa.exc.ArgumentError  # without this file's pragmas an erasure would leave traces
-        if url is not None:
-            return sa.create_engine(url)
-        engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": busy}
-        )
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
-        raise ConsentStoreError(
-            f"The consent store's URL cannot be used ({type(error).__name__}).",
-            remedy="Give one such as postgresql+psycopg://user@host/consents; its driver must be"
-            " installed (`pip install 'kesit[postgresql]'`).",
-        ) from None
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is said below, not guessed by the driver
-        for pragma in (
-            "journal_mode = WAL",  # an import never keeps a sum from reading
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "secure_delete = ON",
-            f"cache_size = -{CACHE_KB}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("kesit_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
