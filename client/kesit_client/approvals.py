@@ -7,6 +7,7 @@ so that the node refuses at once.
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -74,13 +75,17 @@ def approve(home: Path, file: Path, expected: str) -> Path:
     return place
 
 
-def require_rules(home: Path, study: Study) -> None:
+def require_rules(home: Path, study: Study, now: float | None = None) -> None:
     """Refuse a study for which a blocking rule of the policy's packs fails.
+
+    Args:
+        now: Unix seconds; None for the present.
 
     Raises:
         PolicyError: one does; the error names all.
     """
-    found = blocking(home, study, Policy.load(home / POLICY).rules)
+    moment = None if now is None else datetime.datetime.fromtimestamp(now, datetime.UTC)
+    found = blocking(home, study, Policy.load(home / POLICY).rules, moment)
     if found:
         raise PolicyError(
             f"The rules of data protection forbid this study here. {told(found)}",

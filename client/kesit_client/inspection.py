@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -87,11 +88,12 @@ def inspect(
     found += _safely("books", lambda: _books(home))
     found += _safely("data", lambda: _data(home))
     found += consents(home)
-    found += _safely("studies", lambda: _studies(home))
+    found += _safely("studies", lambda: _studies(home, moment))
     if study_file is not None:
         study = load_study(study_file)
         found += _safely("study's approval", lambda: _study_approval(home, study))
         found += _safely("study's policy", lambda: _study_policy(home, study))
+        found += _safely("study's rules", lambda: _study_rules(home, study, moment))
         found += _safely("study's budget", lambda: _study_budget(home, study))
         found += _safely("study's data", lambda: _study_data(home, study))
     return tuple(found)
@@ -339,7 +341,7 @@ def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:
         )
 
 
-def _studies(home: Path) -> Iterator[Finding]:
+def _studies(home: Path, now: float) -> Iterator[Finding]:
     policy, kept = Policy.load(home / POLICY), approvals.copies(home)
     files = set((home / STUDIES).glob("*.toml"))
     for path in sorted(files - set(kept.values())):
@@ -362,6 +364,13 @@ def _studies(home: Path) -> Iterator[Finding]:
             continue
         check_policy(study, policy)
         yield Finding(OK, "studies", f"{study.name} ({study.hash[:16]}) is approved")
+        yield from _safely("studies", partial(_runs, home, study, now))
+
+
+def _runs(home: Path, study: Study, now: float) -> Iterator[Finding]:
+    """Whether the rules, which passed at the approval, would let a run begin now."""
+    approvals.require_rules(home, study, now)
+    yield Finding(OK, "studies", f"{study.name}: no blocking rule fails now")
 
 
 def _study_approval(home: Path, study: Study) -> Iterator[Finding]:
@@ -378,6 +387,11 @@ def _study_approval(home: Path, study: Study) -> Iterator[Finding]:
 def _study_policy(home: Path, study: Study) -> Iterator[Finding]:
     check_policy(study, Policy.load(home / POLICY))
     yield Finding(OK, "study's policy", "purpose, features, queries and cost are allowed")
+
+
+def _study_rules(home: Path, study: Study, now: float) -> Iterator[Finding]:
+    approvals.require_rules(home, study, now)
+    yield Finding(OK, "study's rules", "no blocking rule of data protection fails now")
 
 
 def _study_budget(home: Path, study: Study) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sqlite3
 import tarfile
@@ -408,6 +409,23 @@ def test_a_study_is_looked_at(ready: Path, tmp_path: Path) -> None:
     assert found(ready, study)["study's data"].level == FAIL
     (ready / "customers.csv").unlink()
     assert isinstance(found(ready, study)["study's data"].error, SourceError)
+
+
+def test_a_rule_that_fails_after_the_approval_is_seen_before_a_run_is(
+    ready: Path, tmp_path: Path
+) -> None:
+    """A breach that nobody told the Board of in time: the node would refuse the next hello."""
+    study = tmp_path / "study.toml"
+    approvals.approve(ready, study, load_study(study).hash)
+    assert found(ready, study)["study's rules"].level == OK
+    known = datetime.datetime.fromtimestamp(NOW - 4 * 86_400, datetime.UTC).isoformat()
+    (ready / "attestations.toml").write_text(
+        f'[[incidents]]\nname = "laptop"\nknown_at = {known}\n', encoding="utf-8"
+    )
+    for subject in ("studies", "study's rules"):
+        finding = found(ready, study)[subject]
+        assert finding.level == FAIL
+        assert "KVKK-12-BREACH" in finding.detail
 
 
 def test_another_folder_is_no_client_s(tmp_path: Path) -> None:
