@@ -22,7 +22,7 @@ from kesit_client.consent.gate import allowed
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
-from kesit_client.errors import ConsentError, SourceError
+from kesit_client.errors import ConsentError, PolicyError, SourceError
 from kesit_client.policy import Policy
 from kesit_client.rights.exports import Export, record_export
 from kesit_client.rights.requests import suppressed
@@ -56,8 +56,10 @@ def permitted(
     """The rows of a table, the id first, that may be given out for the purpose at this moment.
 
     Raises:
+        PolicyError: the policy does not allow the purpose.
         ConsentError: the consents cannot be read; then nobody is in it.
     """
+    require_purpose(policy, released)
     ids = written_ids(table[table.columns[0]])
     kept, may = policy.consent != "not-kept", np.ones(len(ids), dtype=np.bool_)
     if kept:
@@ -77,8 +79,10 @@ def require_ground(
     Whoever objects is owed an answer by a human, who needs the reasons.
 
     Raises:
+        PolicyError: the policy does not allow the purpose.
         ConsentError: the consents cannot be read; or there is neither ground nor objection.
     """
+    require_purpose(policy, released)
     kept, may = policy.consent != "not-kept", True
     if kept:
         moment, special = time.time() if now is None else now, reads_special(released)
@@ -91,6 +95,20 @@ def require_ground(
             remedy="Record the consent, or another ground, before the result is used.",
         )
     return objects
+
+
+def require_purpose(policy: Policy, released: Released) -> None:
+    """Refuse a result for a purpose that the owner does not allow: its file is not signed.
+
+    Raises:
+        PolicyError: the policy does not name the purpose.
+    """
+    if released.purpose not in policy.purposes:
+        raise PolicyError(
+            f"The policy does not allow the purpose {released.purpose!r} of this result.",
+            remedy="Compare the file with the study that was approved; or add the purpose to the"
+            " policy's purposes.",
+        )
 
 
 def objecting(home: Path, ids: list[str], *, kept: bool) -> frozenset[str]:

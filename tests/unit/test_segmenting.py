@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from test_segmentation import in_groups
 
 from clikit import POLICY
 from kesit_client import segmenting
-from kesit_client.errors import SourceError
+from kesit_client.errors import PolicyError, SourceError
 from kesit_client.given_out import shown
 from kesit_privacy import segment_file
 from kesit_privacy.errors import ModelError
@@ -67,6 +68,21 @@ def test_customers_are_where_the_study_put_them(
     rows = segments.space.expand(codes, segments.fill)
     true = np.linalg.norm(rows - segments.centres[labels], axis=1) / GRID
     assert np.allclose(far, true)
+
+
+def test_a_result_for_a_purpose_that_the_policy_does_not_allow_is_of_no_use(
+    segments: SegmentModel, tmp_path: Path
+) -> None:
+    """Its file is not signed: whoever wrote another purpose into it would have other consents."""
+    (tmp_path / "policy.toml").write_text(POLICY, encoding="utf-8")
+    (tmp_path / "source.toml").write_text('path = "rows.parquet"\nid_column = "id"\n')
+    _table(random_codes(STUDY, 30)).write_parquet(tmp_path / "rows.parquet")
+    assert len(segmenting.assign_home(tmp_path, segments).table) == 30
+    other = replace(segments, purpose="marketing")
+    with pytest.raises(PolicyError, match="does not allow the purpose 'marketing'"):
+        segmenting.assign_home(tmp_path, other)
+    with pytest.raises(PolicyError, match="does not allow the purpose 'marketing'"):
+        segmenting.explain_home(tmp_path, other, "p7")
 
 
 def test_the_first_of_two_equal_centres_counts(segments: SegmentModel) -> None:
