@@ -219,3 +219,19 @@ def test_an_erasure_is_a_change_like_any_other(place: Place) -> None:
         store.erase("p3", NOW)
         assert store.restored is None
     place.rows().prepare("run")
+
+
+def test_a_copy_without_the_newest_changes_beside_it_is_noticed(
+    place: Place, tmp_path: Path
+) -> None:
+    """After a crash SQLite's log holds them; whoever copies the file alone leaves them behind."""
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    with closing(ConsentStore.open(place.home)) as store, store.reading() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM event").fetchone()
+        withdraw(store, "p0", now=NOW)
+        shutil.copy(place.home / STORE, target / STORE)
+        shutil.copy(place.home / witness.WITNESS, target / witness.WITNESS)
+    assert "its witness saw" in str(reason(target))
+    shutil.copy(place.home / STORE, target / STORE)  # closed, the file holds all of it
+    assert reason(target) is None
