@@ -13,7 +13,7 @@ from kesit_cli.progress import Progress
 from kesit_cli.segments import Folder, LanguageOption, language_of
 
 if TYPE_CHECKING:
-    from kesit_client.given_out import GivenOut
+    from kesit_client.given_out import GivenOut, Released
     from kesit_client.rights.exports import Export
 
 
@@ -47,7 +47,7 @@ def score(
         model = model_file.read(folder)
         progress.event("scoring")
         scored = scoring.score_home(home, model)
-        noted = _written(home, scored, out, recipient, f"chances of {model.target}", model.purpose)
+        noted = _written(home, scored, model, out, recipient, f"chances of {model.target}")
     _tell("Scored", scored, out, noted, asked=recipient is not None, purpose=model.purpose)
 
 
@@ -81,12 +81,12 @@ def segment(
         segments = segment_file.read(folder)
         progress.event("finding the nearest centres")
         found = segmenting.assign_home(home, segments, language_of(language))
-        noted = _written(home, found, out, recipient, "segment codes", segments.purpose)
+        noted = _written(home, found, segments, out, recipient, "segment codes")
     _tell("Segmented", found, out, noted, asked=recipient is not None, purpose=segments.purpose)
 
 
 def _written(
-    home: Path, found: GivenOut, out: Path, recipient: str | None, what: str, purpose: str
+    home: Path, found: GivenOut, released: Released, out: Path, recipient: str | None, what: str
 ) -> Export | None:
     """Write the file; if a recipient gets it, the export is noted before."""
     from kesit_client import given_out
@@ -94,7 +94,7 @@ def _written(
 
     noted = None
     if recipient is not None:
-        noted = given_out.record(home, found, recipient, what, purpose)
+        noted = given_out.record(home, found, released, recipient, what)
     try:
         given_out.write(found.table, out)
     except SourceError as error:

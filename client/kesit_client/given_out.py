@@ -119,20 +119,29 @@ def objecting(home: Path, ids: list[str], *, kept: bool) -> frozenset[str]:
         return suppressed(store, ids)
 
 
-def record(home: Path, given: GivenOut, recipient: str, what: str, purpose: str) -> Export | None:
+def record(
+    home: Path, given: GivenOut, released: Released, recipient: str, what: str
+) -> Export | None:
     """Note that a recipient gets exactly these customers; None if there are none.
 
     Before the file is written: what is given out is never missing in the register.
 
     Raises:
+        PolicyError: the result was only simulated.
         ConsentError: no recipient.
         ConsentStoreError: the store refuses; then nothing may be given out.
     """
+    if not released.releasable:
+        raise PolicyError(
+            "This result was only simulated: nothing that it says of a person may be given out.",
+            remedy="Run the study with `kesit server run`; or write the file without --recipient,"
+            " for your own eyes.",
+        )
     ids = written_ids(given.table[given.table.columns[0]])
     if not ids:
         return None
     with closing(ConsentStore.open(home)) as store:
-        return record_export(store, recipient, what, ids, purpose=purpose)
+        return record_export(store, recipient, what, ids, purpose=released.purpose)
 
 
 def require_format(path: Path) -> None:

@@ -66,6 +66,7 @@ class ScoringModel:
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
         cut: of a network, what takes the place of points that add up.
+        releasable: whether the run was a real one, with noise and masks; so the file says.
     """
 
     purpose: str
@@ -76,6 +77,7 @@ class ScoringModel:
     model: Model
     usual: FloatArray
     cut: Cut | None = None
+    releasable: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -109,6 +111,7 @@ class ScoringModel:
             model,
             usual,
             None if model is shapes else Cut(shapes, usual_row(space, customers)[0]),
+            plain["releasable"] is True,
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:

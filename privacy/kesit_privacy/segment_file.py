@@ -36,6 +36,7 @@ class SegmentModel:
         names: of the segments, in English and in Turkish, in their order.
         centres: (k, dimensions) whole grid steps.
         fill: for each feature, where a missing number stands (0 .. GRID).
+        releasable: whether the run was a real one, with noise and masks; so the file says.
     """
 
     purpose: str
@@ -44,6 +45,7 @@ class SegmentModel:
     names: tuple[Mapping[str, str], ...]
     centres: FloatArray
     fill: tuple[int, ...]
+    releasable: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> SegmentModel:
@@ -78,6 +80,7 @@ class SegmentModel:
             told,
             centres,
             fill,
+            plain["releasable"] is True,
         )
 
     @cached_property

@@ -153,7 +153,11 @@ def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path)
         assert done.code == code, done.err + done.out
         return " ".join((done.out + done.err).split())
 
-    told = segment("--out", "codes.csv", "--recipient", "Call centre", "--language", "tr")
+    given = ("--out", "codes.csv", "--recipient", "Call centre", "--language", "tr")
+    assert "only simulated" in segment(*given, code=exits.SETTINGS)
+    assert not (tmp_path / "codes.csv").exists()
+    edit(folder / SEGMENTS, '"releasable": false', '"releasable": true')
+    told = segment(*given)
     assert "597 without a ground" in told
     assert "1 with an open objection" in told
     assert "Call centre, 2 persons" in told
