@@ -109,7 +109,7 @@ def export(
 
 @app.command()
 def status(home: Home) -> None:
-    """Show how many persons stand how towards each purpose of the policy.
+    """Show how many persons stand how towards each purpose of the policy, on each ground.
 
     \b
     Example:
@@ -120,11 +120,11 @@ def status(home: Home) -> None:
     from kesit_client.policy import Policy
 
     with opened(home) as store:
-        found = keeping.stand(store, Policy.load(home / POLICY).purposes)
-    table = show.new_table("purpose", "persons stand", "number", right=(2,))
+        found = keeping.stand_on_each(store, Policy.load(home / POLICY).purposes)
+    table = show.new_table("purpose", "ground", "persons stand", "number", right=(3,))
     for item in found:
         for reason, count in item.counts.items():
-            table.add_row(item.purpose, reason.word, f"{count:,}")
+            table.add_row(item.purpose, item.basis, reason.word, f"{count:,}")
     show.put(show.console(), table)
 
 

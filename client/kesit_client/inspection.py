@@ -25,6 +25,7 @@ from kesit_client.coding import check as problems_of
 from kesit_client.coding import people_ids
 from kesit_client.consent import keeping
 from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import CONSENT
 from kesit_client.errors import ClientError, DataError, PolicyError
 from kesit_client.home import (
     BOOKS,
@@ -284,17 +285,19 @@ def _consents(home: Path) -> Iterator[Finding]:
         return
     with closing(ConsentStore.open(home, create=False)) as store:
         yield from _safely("consent", lambda: _whole(store))
-        found = keeping.stand(store, policy.purposes)
+        found = keeping.stand_on_each(store, policy.purposes)
         yield from _matched(home, store)
     if not found:
         yield _warn(
             "consent", "The policy names no purpose.", 'Write purposes = ["..."] in policy.toml.'
         )
+    counting = {item.purpose for item in found if item.eligible}
     for item in found:
         total = sum(item.counts.values())
-        detail = f"{item.purpose}: {item.eligible:,} of {total:,} persons count"
+        ground = "" if item.basis == CONSENT else f" ({item.basis})"
+        detail = f"{item.purpose}{ground}: {item.eligible:,} of {total:,} persons count"
         yield Finding(OK, "consent", detail)
-        if item.eligible == 0:
+        if item.basis == CONSENT and item.purpose not in counting:
             yield _warn("consent", f"{item.purpose}: nobody counts.", "Import consent records.")
         if item.soon:
             yield _warn(
