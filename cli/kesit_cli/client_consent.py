@@ -49,7 +49,7 @@ def import_(
     from kesit_client.consent.importing import import_file
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     policy, settings = Policy.load(home / POLICY), ConsentSettings.load(home)
     with opened(home, create=True) as store:
@@ -117,7 +117,7 @@ def status(home: Home) -> None:
     """
     from kesit_client.consent import keeping
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     with opened(home) as store:
         found = keeping.stand_on_each(store, Policy.load(home / POLICY).purposes)
@@ -245,7 +245,7 @@ def iys(
     from kesit_client.consent import keeping
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     known = (*Policy.load(home / POLICY).purposes, *ConsentSettings.load(home).purposes)
     chosen = one_of(purpose, tuple(dict.fromkeys(known)))
@@ -284,7 +284,7 @@ def check(home: Home) -> None:
     Example:
       kesit client consent check --home ankara
     """
-    from kesit_client.inspection import FAIL, consents
+    from kesit_client.owner.inspection import FAIL, consents
 
     findings = consents(home)
     table = show.new_table("", "what", "found", "what to do")

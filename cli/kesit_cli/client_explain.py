@@ -68,7 +68,7 @@ def explain(
 
 
 def _chance(folder: Path, customer: str, home: Path, language: Language) -> None:
-    from kesit_client import scoring
+    from kesit_client.results import scoring
     from kesit_privacy import model_file
     from kesit_server.wording import local, percent
 
@@ -83,7 +83,7 @@ def _chance(folder: Path, customer: str, home: Path, language: Language) -> None
 
 
 def _segment(folder: Path, customer: str, home: Path, language: Language) -> None:
-    from kesit_client import segmenting
+    from kesit_client.results import segmenting
     from kesit_privacy import segment_file
     from kesit_server.wording import local, percent
 

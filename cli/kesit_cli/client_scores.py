@@ -13,7 +13,7 @@ from kesit_cli.progress import Progress
 from kesit_cli.segments import Folder, LanguageOption, language_of
 
 if TYPE_CHECKING:
-    from kesit_client.given_out import GivenOut, Released
+    from kesit_client.results.given_out import GivenOut, Released
     from kesit_client.rights.exports import Export
 
 
@@ -39,7 +39,7 @@ def score(
       kesit client score kesit-results/telecom-who-leaves-0a1b2c3d --out scores.csv \\
         --recipient "Call centre" --home ankara
     """
-    from kesit_client import given_out, scoring
+    from kesit_client.results import given_out, scoring
     from kesit_privacy import model_file
 
     with Progress(f"reading {folder}") as progress:
@@ -73,7 +73,7 @@ def segment(
       kesit client segment kesit-results/my-study-0a1b2c3d --out segments.csv \\
         --recipient "Call centre" --language tr --home ankara
     """
-    from kesit_client import given_out, segmenting
+    from kesit_client.results import given_out, segmenting
     from kesit_privacy import segment_file
 
     with Progress(f"reading {folder}") as progress:
@@ -89,8 +89,8 @@ def _written(
     home: Path, found: GivenOut, released: Released, out: Path, recipient: str | None, what: str
 ) -> Export | None:
     """Write the file; if a recipient gets it, the export is noted before."""
-    from kesit_client import given_out
     from kesit_client.errors import SourceError
+    from kesit_client.results import given_out
 
     noted = None
     if recipient is not None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from kesit_client.preflight import Forecast
+    from kesit_client.owner.preflight import Forecast
     from kesit_privacy.study import Study
     from kesit_server.portrait.cards import Card
     from kesit_server.portrait.portrait import Portrait

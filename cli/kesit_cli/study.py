@@ -16,9 +16,9 @@ from kesit_cli.files import STDOUT, write_new
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from kesit_client.coding import Coverage
-    from kesit_client.policy import Policy
-    from kesit_client.sources import Source
+    from kesit_client.owner.policy import Policy
+    from kesit_client.rows.coding import Coverage
+    from kesit_client.rows.sources import Source
     from kesit_privacy.study import PlanStep, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -279,7 +279,7 @@ def _needed(study: Study) -> list[tuple[str, str]]:
     """What each member must have installed beside Kesit, and whether this machine has it."""
     if study.training is None:
         return []
-    from kesit_client.training import NEEDED, missing
+    from kesit_client.neural.training import NEEDED, missing
 
     absent = missing()
     here = f"not installed here: {', '.join(absent)}" if absent else "both are installed here"
@@ -329,14 +329,14 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
 
 
 def _policy(path: Path) -> Policy:
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     return Policy.load(path)
 
 
 def _source(data: Path | None, id_column: str | None, source: Path | None) -> Source:
     from kesit_client.home import read_source
-    from kesit_client.sources import FileSource
+    from kesit_client.rows.sources import FileSource
 
     if data is not None and id_column is not None:
         return FileSource(data, id_column)
@@ -346,9 +346,9 @@ def _source(data: Path | None, id_column: str | None, source: Path | None) -> So
 
 def _check_data(study: Study, source: Source, policy: Policy | None) -> tuple[int, list[Coverage]]:
     """Number of customers, if there is nothing wrong with them, and what coding does to them."""
-    from kesit_client.coding import check as problems_of
-    from kesit_client.coding import coverage, encode
     from kesit_client.errors import DataError
+    from kesit_client.rows.coding import check as problems_of
+    from kesit_client.rows.coding import coverage, encode
     from kesit_simulations.runner import check_distinct
 
     table = source.read([feature.name for feature in study.features])
@@ -376,7 +376,7 @@ def _print_coverage(screen: Console, customers: int, found: list[Coverage]) -> N
 
 
 def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | None) -> None:
-    from kesit_client import preflight
+    from kesit_client.owner import preflight
 
     books = None if store is None else preflight.open_books(store)
     try:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, SourceError
-from kesit_client.sources import FileSource, Source, SqlSource
+from kesit_client.rows.sources import FileSource, Source, SqlSource
 from kesit_privacy.enrolment import EnrolmentRequest, read_request
 from kesit_privacy.membership import MemberList, read_list
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kesit_client import pots
-from kesit_client.books import Run
-from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
 from kesit_client.errors import ConsentError, SourceError
-from kesit_client.policy import Policy
-from kesit_client.standing_rules import Rules, require_records, require_settings
-from kesit_client.store import Store
-from kesit_client.training import train
+from kesit_client.ledger import pots
+from kesit_client.ledger.books import Run
+from kesit_client.ledger.store import Store
+from kesit_client.neural.training import train
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.standing_rules import Rules, require_records, require_settings
+from kesit_client.rows.cache import Rows
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy import instruction as instruction_form

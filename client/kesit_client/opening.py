@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from kesit_client.cache import CachedRows
 from kesit_client.consent import attesting
 from kesit_client.consent.gate import Gate
 from kesit_client.home import BOOKS, CACHE, IDENTITY, POLICY, SOURCE, STUDIES, read_source
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.policy import Policy
-from kesit_client.rule_facts import settled, standing_rules
-from kesit_client.store import Store
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.rule_facts import settled, standing_rules
+from kesit_client.rows.cache import CachedRows
 from kesit_privacy.errors import StudyError
 from kesit_privacy.identity import Identity
 from kesit_privacy.keyfiles import Unlock, from_environment

@@ -18,12 +18,12 @@ from flwr.app import Context, RecordDict  # isort: skip
 from flwr.serverapp import ServerApp  # isort: skip
 
 from kesit_client.app import make_app as make_client_app
-from kesit_client.coding import check, encode
 from kesit_client.errors import DataError, Problem
+from kesit_client.ledger.store import Store
+from kesit_client.neural.training import REMEDY, missing
 from kesit_client.node import Node
-from kesit_client.sources import FileSource
-from kesit_client.store import Store
-from kesit_client.training import REMEDY, missing
+from kesit_client.rows.coding import check, encode
+from kesit_client.rows.sources import FileSource
 from kesit_privacy import recipes
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import StudyError

@@ -17,7 +17,7 @@ import pytest
 import kesit_privacy.study_file
 from clikit import Kesit, files
 from kesit_cli import exits, runs
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.processing import Processing

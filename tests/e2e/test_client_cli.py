@@ -10,8 +10,8 @@ import pytest
 
 from clikit import POLICY, STUDY, Kesit, Outcome, files
 from kesit_cli import exits
-from kesit_client.policy import Policy
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
+from kesit_client.owner.policy import Policy
 from kesit_privacy.identity import Identity, fingerprint
 from kesit_privacy.keyfiles import PASSPHRASE, PASSPHRASE_FILE
 from kesit_privacy.membership import read_list

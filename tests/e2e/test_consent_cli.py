@@ -18,7 +18,7 @@ from kesit_cli import exits
 from kesit_client.consent.settings import STORE
 from kesit_client.consent.witness import WITNESS
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_privacy.attestation import read_attestation
 from kesit_privacy.identity import fingerprint
 from kesit_privacy.segment_file import SEGMENTS

@@ -16,7 +16,7 @@ from kesit_audits import training as auditing
 from kesit_audits.empirical import Method, Verdict
 from kesit_audits.errors import AuditError
 from kesit_audits.one_run import OneRun, judge, lower_limit, pure_chance
-from kesit_client import training
+from kesit_client.neural import training
 from kesit_privacy import accounting
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.network import LARGEST_WEIGHT, WEIGHT
@@ -110,7 +110,7 @@ def test_no_scores_that_are_no_numbers() -> None:
 
 opacus = pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 
-from kesit_client import dpsgd  # noqa: E402
+from kesit_client.neural import dpsgd  # noqa: E402
 
 CANARIES, LISTS, GUESSES = 600, 4, 200
 

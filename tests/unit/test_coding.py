@@ -15,8 +15,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from classifierkit import churn_frame, churn_study
-from kesit_client.cache import CachedRows
-from kesit_client.coding import (
+from kesit_client.errors import DataError
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.coding import (
     CODING,
     Coverage,
     check,
@@ -26,8 +27,7 @@ from kesit_client.coding import (
     people_ids,
     written_ids,
 )
-from kesit_client.errors import DataError
-from kesit_client.sources import FrameSource
+from kesit_client.rows.sources import FrameSource
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, MISSING_NUMERIC, Numeric
 from kesit_privacy.instruction import SCALE_BITS

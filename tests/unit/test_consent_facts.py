@@ -13,14 +13,14 @@ import pytest
 
 from branchkit import Branches
 from consentkit import DAY, NOTICE, NOW, PURPOSE, lasting, load, row, withdrawal
-from kesit_client import approvals
 from kesit_client.consent.events import SECOND, to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import PolicyError
+from kesit_client.owner import approvals
+from kesit_client.owner.rule_facts import SETTLED, blocking, gather, settled
 from kesit_client.rights import incidents, requests
 from kesit_client.rights.facts import request_facts
-from kesit_client.rule_facts import SETTLED, blocking, gather, settled
 from kesit_privacy.processing import Processing
 from kesit_privacy.rules import Facts, Verdict, evaluate, load_pack
 from kesit_privacy.study import Study
@@ -204,7 +204,7 @@ def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
 
 def test_a_folder_s_counts_reach_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that a member keeps, in one set of facts."""
-    monkeypatch.setattr("kesit_client.rule_facts.own_request", lambda home: None)
+    monkeypatch.setattr("kesit_client.owner.rule_facts.own_request", lambda home: None)
     place = Branches(tmp_path)
     home, study = place.homes[0], place.study
     (home / "attestations.toml").write_text("recipients = []\nrows_updated = 2026-06-05\n")

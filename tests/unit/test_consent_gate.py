@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from consentkit import NOW, PEOPLE, Place, row, withdrawal
-from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.gate import Gate, Moment
 from kesit_client.consent.keeping import withdraw
@@ -21,7 +20,8 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError, SourceError
 from kesit_client.node import Node
-from kesit_client.sources import FileSource, FrameSource
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.sources import FileSource, FrameSource
 from kesit_privacy.wire import RefusalCode
 from kit import ask, begin, instruct, mixed_study, opened, say_hello
 
@@ -278,8 +278,10 @@ def test_rows_of_an_earlier_way_of_writing_ids_are_made_anew(
     source = FileSource(place.home / "floats.parquet", "id")
     rows = CachedRows(source, place.study, place.home / "floats", place.gate)
     with monkeypatch.context() as before:
-        before.setattr("kesit_client.cache.CODING", 1)
-        before.setattr("kesit_client.cache.written_ids", lambda ids: ids.cast(pl.String).to_list())
+        before.setattr("kesit_client.rows.cache.CODING", 1)
+        before.setattr(
+            "kesit_client.rows.cache.written_ids", lambda ids: ids.cast(pl.String).to_list()
+        )
         rows.prepare("old")
         assert len(rows.codes("old")) == 2  # 7.0, by another person's consent, and 9.5; 8 is lost
     rows.prepare("new")

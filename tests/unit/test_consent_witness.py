@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from consentkit import NOW, PEOPLE, PURPOSE, Attesting, Place, load, row, withdrawal
-from kesit_client.backup import write_backup
 from kesit_client.consent import witness
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.gate import allowed
@@ -22,9 +21,10 @@ from kesit_client.consent.settings import STORE
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentStoreError
 from kesit_client.home import BOOKS
+from kesit_client.ledger.store import Store
+from kesit_client.owner.backup import write_backup
 from kesit_client.rights.permitted import permitted
 from kesit_client.rights.requests import open_request, suppressed
-from kesit_client.store import Store
 from kit import mixed_study
 
 

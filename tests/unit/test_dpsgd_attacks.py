@@ -15,7 +15,7 @@ import pytest
 from dp_accounting import pld
 
 from classifierkit import three_tables
-from kesit_client import training
+from kesit_client.neural import training
 from kesit_privacy import accounting
 from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.network import LARGEST_WEIGHT, Inputs, Network
@@ -29,7 +29,7 @@ from trainingkit import coded, network, neural_study, training_query
 
 pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 
-from kesit_client import dpsgd
+from kesit_client.neural import dpsgd
 
 THREE = study_from_tables(
     three_tables(classification={"estimator": "neural", "training": {"hidden": 5, "steps": 2}})

@@ -96,7 +96,7 @@ def test_a_check_says_what_members_need(
     kesit: Kesit, study_file: str, here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if here:
-        monkeypatch.setattr("kesit_client.training.find_spec", lambda name: object())
+        monkeypatch.setattr("kesit_client.neural.training.find_spec", lambda name: object())
     else:
         monkeypatch.setitem(sys.modules, "opacus", None)
     checked = kesit("study", "check", study_file)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from kesit_client import pots
+from kesit_client.ledger import pots
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.model_file import ScoringModel
 from kesit_privacy.network import WEIGHT

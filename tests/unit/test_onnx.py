@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from classifierkit import churn_frame, churn_study, three_tables, trained
-from kesit_client import scoring
+from kesit_client.results import scoring
 from kesit_privacy import model_file
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import ModelError

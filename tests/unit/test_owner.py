@@ -14,8 +14,6 @@ import pytest
 from clikit import POLICY as SHOP_POLICY
 from clikit import STUDY
 from enrolkit import NOW, Federation, helps
-from kesit_client import approvals, journal, migrations, onboarding, preflight
-from kesit_client.backup import write_backup
 from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, PolicyError, SourceError, StoreError
 from kesit_client.home import (
@@ -30,11 +28,14 @@ from kesit_client.home import (
     SOURCE,
     STUDIES,
 )
-from kesit_client.inspection import FAIL, OK, WARN, Finding, inspect
+from kesit_client.ledger import journal, migrations
+from kesit_client.ledger.restoring import merge_logs
+from kesit_client.ledger.store import Store
 from kesit_client.opening import open_node
-from kesit_client.pins import COORDINATOR, pin
-from kesit_client.restoring import merge_logs
-from kesit_client.store import Store
+from kesit_client.owner import approvals, onboarding, preflight
+from kesit_client.owner.backup import write_backup
+from kesit_client.owner.inspection import FAIL, OK, WARN, Finding, inspect
+from kesit_client.owner.pins import COORDINATOR, pin
 from kesit_privacy import node_keys
 from kesit_privacy.enrolment import sign_request
 from kesit_privacy.errors import BudgetError, ProtocolError, StudyError
@@ -131,7 +132,7 @@ def test_a_note_that_fails_takes_the_copy_back(
     def fail(self: object, study: object) -> None:
         raise sqlite3.OperationalError("disk is full")
 
-    monkeypatch.setattr("kesit_client.store.Books.approve", fail)
+    monkeypatch.setattr("kesit_client.ledger.store.Books.approve", fail)
     with pytest.raises(sqlite3.OperationalError):
         approvals.approve(home, study_file, load_study(study_file).hash)
     assert not list((home / STUDIES).iterdir())

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from classifierkit import churn_frame, churn_study, log_odds, three_tables, trained
-from kesit_client import given_out, scoring
 from kesit_client.errors import SourceError
+from kesit_client.results import given_out, scoring
 from kesit_privacy import model_file
 from kesit_privacy.errors import ModelError
 from kesit_privacy.model_file import MODEL, ScoringModel

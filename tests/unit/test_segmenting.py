@@ -15,9 +15,9 @@ import pytest
 from test_segmentation import in_groups
 
 from clikit import POLICY
-from kesit_client import segmenting
 from kesit_client.errors import PolicyError, SourceError
-from kesit_client.given_out import shown
+from kesit_client.results import segmenting
+from kesit_client.results.given_out import shown
 from kesit_privacy import segment_file
 from kesit_privacy.errors import ModelError
 from kesit_privacy.features import GRID, CodeArray, Numeric

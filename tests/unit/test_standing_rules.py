@@ -12,14 +12,15 @@ import pytest
 
 from branchkit import STUDY, Branches
 from consentkit import PURPOSE, load, row
-from kesit_client import approvals, journal
 from kesit_client.consent.events import SECOND, now_us, to_us, write_time
 from kesit_client.consent.keeping import record_iys
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
+from kesit_client.ledger import journal
 from kesit_client.node import Node
+from kesit_client.owner import approvals
+from kesit_client.owner.rule_facts import SETTLED, settled, standing_rules
 from kesit_client.rights import exports, requests
-from kesit_client.rule_facts import SETTLED, settled, standing_rules
 from kesit_privacy import canonical
 from kesit_privacy.hello import Hello, HelloRequest, gather
 from kesit_privacy.rules import evaluate, load_pack, pack_names

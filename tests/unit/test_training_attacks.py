@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 
 from kesit_client import node as node_module
-from kesit_client import pots, training
-from kesit_client.books import Books
+from kesit_client.ledger import pots
+from kesit_client.ledger.books import Books
+from kesit_client.ledger.store import Store
+from kesit_client.neural import training
 from kesit_client.node import Node
-from kesit_client.store import Store
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import CodeArray, IntArray
 from kesit_privacy.hello import HelloRequest

@@ -26,7 +26,7 @@ from kesit_client.home import (
 )
 from kesit_client.node import Node
 from kesit_client.opening import open_node
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.keyfiles import Unlock, is_locked
 from kesit_privacy.node_keys import load_node_key

@@ -24,11 +24,11 @@ from typing import Protocol
 
 import numpy as np
 
-from kesit_client.coding import CODING, encode_with_ids, written_ids
 from kesit_client.consent.gate import Gate, Mask
 from kesit_client.errors import SourceError
-from kesit_client.sources import Source
-from kesit_client.store import RUN_DAYS
+from kesit_client.ledger.store import RUN_DAYS
+from kesit_client.rows.coding import CODING, encode_with_ids, written_ids
+from kesit_client.rows.sources import Source
 from kesit_privacy import canonical
 from kesit_privacy.features import CodeArray
 from kesit_privacy.files import replacing

@@ -17,7 +17,7 @@ from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_client.rights.facts import (
     disposal_log_days,
     release_facts,

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
 
-from kesit_client.books import Books, Charge
-from kesit_client.policy import Policy
+from kesit_client.ledger.books import Books, Charge
+from kesit_client.owner.policy import Policy
 from kesit_privacy import canonical
 from kesit_privacy.accounting import RdpPot
 from kesit_privacy.errors import BudgetError

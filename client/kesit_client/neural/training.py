@@ -56,7 +56,7 @@ def train(query: TrainedWeights, codes: CodeArray, noise: NoiseSource) -> IntArr
 
     A client without rows trains like any other: its steps are noise alone.
     """
-    from kesit_client.dpsgd import trained
+    from kesit_client.neural.dpsgd import trained
 
     rows, labels = query.side.counted(codes, query.target)
     return trained(query.model, query.training, rows, labels, noise)

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from kesit_client.coding import written_ids
 from kesit_client.consent.cells import guarded
 from kesit_client.consent.gate import allowed
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError, PolicyError, SourceError
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_client.rights.exports import Export, record_export
 from kesit_client.rights.requests import suppressed
+from kesit_client.rows.coding import written_ids
 from kesit_privacy.features import CodeArray, Feature, Numeric
 from kesit_privacy.files import replacing
 from kesit_privacy.model_file import ScoringModel

@@ -19,10 +19,7 @@ from typing import Final
 import polars as pl
 from cryptography import x509
 
-from kesit_client import approvals, pins, preflight
 from kesit_client.checklist import check_policy, check_window
-from kesit_client.coding import check as problems_of
-from kesit_client.coding import people_ids
 from kesit_client.consent import keeping
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import CONSENT
@@ -38,9 +35,12 @@ from kesit_client.home import (
     read_members,
     read_source,
 )
-from kesit_client.onboarding import pending_request
-from kesit_client.policy import Policy
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
+from kesit_client.owner import approvals, pins, preflight
+from kesit_client.owner.onboarding import pending_request
+from kesit_client.owner.policy import Policy
+from kesit_client.rows.coding import check as problems_of
+from kesit_client.rows.coding import people_ids
 from kesit_privacy import accounting, node_keys
 from kesit_privacy.errors import KesitError, ProtocolError
 from kesit_privacy.identity import Identity, fingerprint

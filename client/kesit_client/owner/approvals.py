@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from kesit_client import preflight
 from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import BOOKS, POLICY, STUDIES
-from kesit_client.policy import Policy
-from kesit_client.preflight import Forecast
-from kesit_client.rule_facts import blocking, told
+from kesit_client.owner import preflight
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.preflight import Forecast
+from kesit_client.owner.rule_facts import blocking, told
 from kesit_privacy.errors import StudyError
 from kesit_privacy.files import replacing, slug
 from kesit_privacy.study import Study

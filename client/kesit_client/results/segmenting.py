@@ -13,11 +13,11 @@ from unicodedata import normalize
 import numpy as np
 import polars as pl
 
-from kesit_client.coding import encode_features
 from kesit_client.errors import SourceError
-from kesit_client.given_out import GivenOut, one_customer, permitted, require_ground, shown
 from kesit_client.home import POLICY, SOURCE, read_source
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
+from kesit_client.results.given_out import GivenOut, one_customer, permitted, require_ground, shown
+from kesit_client.rows.coding import encode_features
 from kesit_privacy.features import GRID
 from kesit_privacy.segment_file import SegmentModel
 

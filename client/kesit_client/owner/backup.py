@@ -33,7 +33,7 @@ from kesit_client.home import (
     SOURCE,
     STUDIES,
 )
-from kesit_client.preflight import existing_books
+from kesit_client.owner.preflight import existing_books
 from kesit_privacy.files import replacing
 
 PARTS = (

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
 from kesit_privacy.errors import KesitError
 from kesit_privacy.study import Study
 from kesit_privacy.wire import Refusal, RefusalCode
