@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kesit_client.app import make_app
-from kesit_client.home import open_node
 from kesit_client.node import Node
+from kesit_client.opening import open_node
 from kesit_privacy.identity import Identity
 from kesit_privacy.study_file import study_from_toml
 from kesit_server.courier import Courier, Patience

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kesit_client.cache import CachedRows
 from kesit_client.consent.attesting import attest, place_of, prove
 from kesit_client.consent.events import SECOND, read_time
 from kesit_client.consent.gate import Gate
@@ -21,7 +20,8 @@ from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import NEEDED_TERMS
 from kesit_client.node import Node
-from kesit_client.sources import FileSource
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.sources import FileSource
 from kesit_privacy.attestation import Attestation, Proof, read_attestation
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode
@@ -60,6 +60,11 @@ def row(person: str, **changes: Any) -> dict[str, Any]:
         **SHARED,
         **changes,
     }
+
+
+def lasting(person: str, **changes: Any) -> dict[str, Any]:
+    """The same without an end, where the machine's own clock decides: tests outlive two years."""
+    return row(person, **({"validity_duration": None} | changes))
 
 
 def withdrawal(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kesit_client import onboarding
 from kesit_client.home import REQUEST
+from kesit_client.owner import onboarding
 from kesit_privacy import canonical
 from kesit_privacy.enrolment import read_request
 from kesit_privacy.errors import KesitError

@@ -22,13 +22,13 @@ import polars as pl
 import pytest
 
 from deploykit import ROOT, SOURCES, eventually
-from kesit_client import approvals
-from kesit_client.books import Charge
 from kesit_client.deployment import start as starting
 from kesit_client.deployment.supervise import supervise
 from kesit_client.home import BOOKS
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
+from kesit_client.owner import approvals
 from kesit_privacy.spending import Spending, read_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study

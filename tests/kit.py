@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kesit_client.cache import Rows
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
+from kesit_client.rows.cache import Rows
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.embedding import Embedding

@@ -12,7 +12,7 @@ import pytest
 
 from classifierkit import churn_study
 from kesit_client import node as node_module
-from kesit_client import training
+from kesit_client.neural import training
 from kesit_client.node import Node
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import CodeArray, IntArray

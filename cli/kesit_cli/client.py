@@ -10,6 +10,7 @@ import typer
 from kesit_cli import (
     client_books,
     client_consent,
+    client_explain,
     client_exports,
     client_pins,
     client_proofs,
@@ -48,7 +49,7 @@ def init(
       kesit client init Ankara --home ankara
     """
     from kesit_client import home as homes
-    from kesit_client import onboarding
+    from kesit_client.owner import onboarding
 
     passphrase = keys.new_passphrase("the identity", none=no_passphrase)
     request = onboarding.create_client(home, name, passphrase=passphrase)
@@ -71,7 +72,7 @@ def request(
       kesit client request --home ankara
     """
     from kesit_client import home as homes
-    from kesit_client import onboarding
+    from kesit_client.owner import onboarding
 
     renewed = onboarding.renew_request(home, name=name, unlock=keys.unlock)
     _tell(renewed, home / homes.REQUEST)
@@ -97,7 +98,7 @@ def join(
       kesit client join members.json --home ankara --coordinator "3f2a 91c0 ..."
       kesit client join members.json --home ankara
     """
-    from kesit_client import onboarding
+    from kesit_client.owner import onboarding
     from kesit_privacy.identity import fingerprint
 
     joined = onboarding.join(home, members_file, coordinator)
@@ -124,7 +125,7 @@ def rotate(home: Home, no_passphrase: NoPassphrase = False) -> None:
       kesit client rotate --home ankara
     """
     from kesit_client import home as homes
-    from kesit_client import onboarding
+    from kesit_client.owner import onboarding
 
     passphrase = keys.new_passphrase("the new identity", none=no_passphrase)
     renewed = onboarding.rotate(home, passphrase=passphrase, unlock=keys.unlock)
@@ -160,7 +161,7 @@ def backup(
     Example:
       kesit client backup ankara.tar.gz --home ankara
     """
-    from kesit_client import backup as backups
+    from kesit_client.owner import backup as backups
 
     backups.write_backup(home, file)
     show.print_facts(show.console(), [("Backup", str(file))])
@@ -193,7 +194,8 @@ app.command()(client_books.log)
 app.command()(client_books.merge)
 app.command()(client_books.check)
 app.command()(client_scores.score)
-app.command()(client_scores.explain)
+app.command()(client_scores.segment)
+app.command()(client_explain.explain)
 app.command(name="rules")(rules.client_rules)
 app.command()(rules.inventory)
 app.command()(client_proofs.attest)

@@ -13,7 +13,7 @@ from kesit_cli import exits, keys, show
 from kesit_cli.keys import Home
 
 if TYPE_CHECKING:
-    from kesit_client.journal import Entry
+    from kesit_client.ledger.journal import Entry
 
 
 def log(
@@ -31,10 +31,10 @@ def log(
       kesit client log --home ankara
       kesit client log --home ankara --refusals
     """
-    from kesit_client import journal
     from kesit_client.home import BOOKS, POLICY
-    from kesit_client.policy import Policy
-    from kesit_client.preflight import existing_books
+    from kesit_client.ledger import journal
+    from kesit_client.owner.policy import Policy
+    from kesit_client.owner.preflight import existing_books
 
     delta = Policy.load(home / POLICY).lifetime.delta
     with closing(existing_books(home / BOOKS)) as store:
@@ -56,7 +56,7 @@ def log(
 
 
 def _answered(entry: Entry, delta: float) -> tuple[str, ...]:
-    from kesit_client import journal
+    from kesit_client.ledger import journal
     from kesit_privacy import accounting
     from kesit_privacy.training import TRAINED
 
@@ -90,7 +90,7 @@ def merge(
     Example:
       kesit client merge run-1/spending-log.json run-2/spending-log.json --home ankara
     """
-    from kesit_client.restoring import merge_logs
+    from kesit_client.ledger.restoring import merge_logs
 
     merged = merge_logs(home, logs)
     state = "the node answers again" if merged.restored is None else merged.restored
@@ -125,7 +125,7 @@ def check(
       kesit client check --home ankara
       kesit client check study.toml --home ankara
     """
-    from kesit_client.inspection import FAIL, inspect
+    from kesit_client.owner.inspection import FAIL, inspect
 
     findings = inspect(home, study_file, unlock=keys.unlock)
     table = show.new_table("", "what", "found", "what to do")

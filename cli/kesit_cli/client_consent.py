@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kesit_cli import client_proofs, exits, show
-from kesit_cli.keys import Home
+from kesit_cli import client_proofs, exits, keys, show
+from kesit_cli.keys import Home, Yes
 from kesit_cli.stores import opened
 from kesit_cli.times import moment
 
@@ -49,11 +49,12 @@ def import_(
     from kesit_client.consent.importing import import_file
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     policy, settings = Policy.load(home / POLICY), ConsentSettings.load(home)
     with opened(home, create=True) as store:
         done = import_file(store, file, purposes=policy.purposes, settings=settings)
+        restored = store.restored
     if report is not None:
         done.write_report(report)
     facts = [
@@ -68,6 +69,9 @@ def import_(
         facts.append(
             ("Unmatched", f"{done.unmatched:,} withdrawals of what nobody gave here: check the ids")
         )
+    if restored is not None:
+        command = "`kesit client consent accept-restored`"
+        facts.append(("Store", f"looks restored: {restored}. After the last file: {command}"))
     screen = show.console()
     show.print_facts(screen, facts)
     if len(done.refused):
@@ -105,7 +109,7 @@ def export(
 
 @app.command()
 def status(home: Home) -> None:
-    """Show how many persons stand how towards each purpose of the policy.
+    """Show how many persons stand how towards each purpose of the policy, on each ground.
 
     \b
     Example:
@@ -113,14 +117,14 @@ def status(home: Home) -> None:
     """
     from kesit_client.consent import keeping
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     with opened(home) as store:
-        found = keeping.stand(store, Policy.load(home / POLICY).purposes)
-    table = show.new_table("purpose", "persons stand", "number", right=(2,))
+        found = keeping.stand_on_each(store, Policy.load(home / POLICY).purposes)
+    table = show.new_table("purpose", "ground", "persons stand", "number", right=(3,))
     for item in found:
         for reason, count in item.counts.items():
-            table.add_row(item.purpose, reason.word, f"{count:,}")
+            table.add_row(item.purpose, item.basis, reason.word, f"{count:,}")
     show.put(show.console(), table)
 
 
@@ -144,6 +148,29 @@ def withdraw(
     with opened(home) as store:
         done = keeping.withdraw(store, keeping.person_id(person), purpose or None)
     show.print_facts(show.console(), [("Withdrawn", ", ".join(done))])
+
+
+@app.command(name="accept-restored")
+def accept_restored(home: Home, yes: Yes = False) -> None:
+    """Say that a consent store which looks restored from a backup is up to date again.
+
+    First import every file since the backup once more, and note what persons asked for since: their
+    withdrawals, objections and erasures are not in the backup. Until then nobody is counted.
+
+    \b
+    Example:
+      kesit client consent accept-restored --home ankara
+    """
+    with opened(home) as store:
+        reason, screen = store.restored, show.console()
+        if reason is None:
+            show.print_facts(screen, [("Store", "is as it was left; there is nothing to accept")])
+            return
+        show.print_facts(screen, [("Store", f"looks restored: {reason}")])
+        asked = "Is all that came after the backup recorded again?"
+        keys.confirmed(asked, yes=yes)
+        store.accept_restored()
+    show.print_facts(screen, [("Accepted", "customers count again")])
 
 
 @app.command()
@@ -218,7 +245,7 @@ def iys(
     from kesit_client.consent import keeping
     from kesit_client.consent.settings import ConsentSettings
     from kesit_client.home import POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     known = (*Policy.load(home / POLICY).purposes, *ConsentSettings.load(home).purposes)
     chosen = one_of(purpose, tuple(dict.fromkeys(known)))
@@ -257,7 +284,7 @@ def check(home: Home) -> None:
     Example:
       kesit client consent check --home ankara
     """
-    from kesit_client.inspection import FAIL, consents
+    from kesit_client.owner.inspection import FAIL, consents
 
     findings = consents(home)
     table = show.new_table("", "what", "found", "what to do")

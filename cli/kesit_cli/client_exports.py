@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -11,6 +12,9 @@ from kesit_cli import exits, show
 from kesit_cli.files import write_private
 from kesit_cli.keys import Home
 from kesit_cli.stores import opened
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -46,14 +50,11 @@ def filter_(
       kesit client exports filter --ids all.txt --purpose marketing --channel sms --out ids.txt
         --home ankara
     """
-    from kesit_client.consent.terms import BASES
-    from kesit_client.errors import ConsentError
     from kesit_client.rights.exports import read_ids
     from kesit_client.rights.permitted import permitted
     from kesit_client.rights.requests import require_purposes
 
-    if basis not in BASES:
-        raise ConsentError(f"There is no ground {basis!r}.", remedy=f"One of: {', '.join(BASES)}.")
+    require_basis(basis)
     people = read_ids(ids)
     with opened(home) as store:
         require_purposes(store, home, [purpose])
@@ -62,12 +63,30 @@ def filter_(
     screen = show.console()
     show.print_facts(screen, [("Left in", f"{len(found.ids):,}"), ("File", str(out))])
     if found.refused:
-        table = show.new_table("left out because", "persons", right=(1,))
-        for reason, count in found.refused.items():
-            table.add_row(reason, f"{count:,}")
-        screen.print()
-        show.put(screen, table)
-        raise typer.Exit(exits.DATA)
+        print_refused(screen, found.refused, "left out because")
+
+
+def require_basis(basis: str) -> None:
+    """Refuse what is no ground.
+
+    Raises:
+        ConsentError: it is none.
+    """
+    from kesit_client.consent.terms import BASES
+    from kesit_client.errors import ConsentError
+
+    if basis not in BASES:
+        raise ConsentError(f"There is no ground {basis!r}.", remedy=f"One of: {', '.join(BASES)}.")
+
+
+def print_refused(screen: Console, refused: Mapping[str, int], heading: str) -> NoReturn:
+    """Print how many persons may not be in an export, by reason, and exit with 4."""
+    table = show.new_table(heading, "persons", right=(1,))
+    for reason, count in refused.items():
+        table.add_row(reason, f"{count:,}")
+    screen.print()
+    show.put(screen, table)
+    raise typer.Exit(exits.DATA)
 
 
 @app.command()
@@ -80,11 +99,14 @@ def add(
         str | None,
         typer.Option(metavar="NAME", help="What for; only withdrawals for it mark the export."),
     ] = None,
+    basis: Annotated[str, typer.Option(metavar="GROUND", help="The ground it rests on.")] = BASIS,
     channel: Channel = None,
 ) -> None:
     """Note that RECIPIENT got data of the persons whose ids stand in a file.
 
-    Who withdraws later marks the export: `list` shows it until the recipient acknowledged it.
+    Who withdraws later marks the export: `list` shows it until the recipient acknowledged it. With
+    a purpose the persons are looked at once more: whoever has no ground by now is told (exit code
+    4), and who has withdrawn is marked, as a list may be older than a withdrawal.
 
     \b
     Examples:
@@ -92,16 +114,26 @@ def add(
       kesit client exports add "SMS" --ids ids.txt --purpose marketing --channel sms --home ankara
     """
     from kesit_client.rights.exports import read_ids, record_export
+    from kesit_client.rights.permitted import permitted
     from kesit_client.rights.requests import require_purposes
 
-    people = read_ids(ids)
+    require_basis(basis)
+    people, refused = read_ids(ids), dict[str, int]()
     with opened(home, create=True) as store:
-        require_purposes(store, home, [] if purpose is None else [purpose])
+        if purpose is not None:
+            require_purposes(store, home, [purpose])
+            refused = permitted(store, people, purpose, basis=basis, channel=channel).refused
         made = record_export(store, recipient, what, people, purpose=purpose, channel=channel)
     facts = [("Export", str(made.id)), ("Persons", f"{made.persons:,}")]
     if made.unknown:
         facts.append(("Unknown", f"{made.unknown:,} of them: nothing was recorded of them before"))
-    show.print_facts(show.console(), facts)
+    if refused:
+        what_to_do = "Have the recipient delete them; draw the list up anew (`exports filter`)"
+        facts.append(("What to do", what_to_do))
+    screen = show.console()
+    show.print_facts(screen, facts)
+    if refused:
+        print_refused(screen, refused, "given out although")
 
 
 @app.command(name="list")

@@ -30,7 +30,7 @@ def pin(
       kesit client pin coordinator 3f2a 91c0 ... --home ankara
       kesit client pin Bursa 77d1 08ce ... --home ankara
     """
-    from kesit_client import pins as pinned
+    from kesit_client.owner import pins as pinned
     from kesit_privacy.identity import fingerprint as shown
 
     made = pinned.pin(home, name, keys.joined_text(fingerprint), replace=replace)
@@ -44,8 +44,8 @@ def pins(home: Home) -> None:
     Example:
       kesit client pins --home ankara
     """
-    from kesit_client import pins as pinned
     from kesit_client.home import own_request, read_members
+    from kesit_client.owner import pins as pinned
     from kesit_privacy.identity import fingerprint
 
     found = pinned.pins(home)
@@ -73,7 +73,7 @@ def unpin(name: Name, home: Home) -> None:
     Example:
       kesit client unpin Bursa --home ankara
     """
-    from kesit_client import pins as pinned
+    from kesit_client.owner import pins as pinned
 
     pinned.unpin(home, name)
     show.print_facts(show.console(), [("Unpinned", name)])

@@ -34,7 +34,7 @@ def approve(
       kesit client approve study.toml --home ankara
       kesit client approve study.toml --home ankara --yes --hash HASH
     """
-    from kesit_client import approvals, preflight
+    from kesit_client.owner import approvals, preflight
     from kesit_privacy.errors import StudyError
     from kesit_privacy.study_file import load_study
 
@@ -79,7 +79,7 @@ def withdraw_approval(
       kesit client withdraw-approval study.toml --home ankara
       kesit client withdraw-approval 4f0c21aa --home ankara
     """
-    from kesit_client import approvals
+    from kesit_client.owner import approvals
 
     show.print_facts(show.console(), [("Withdrawn", approvals.withdraw(home, study))])
 
@@ -95,9 +95,10 @@ def budget(
       kesit client budget --home ankara
       kesit client budget study.toml --home ankara
     """
-    from kesit_client import approvals, journal, pots, preflight
     from kesit_client.home import BOOKS, POLICY
-    from kesit_client.policy import Policy
+    from kesit_client.ledger import journal, pots
+    from kesit_client.owner import approvals, preflight
+    from kesit_client.owner.policy import Policy
     from kesit_privacy.study_file import load_study
 
     screen, policy = show.console(), Policy.load(home / POLICY)

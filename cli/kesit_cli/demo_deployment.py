@@ -88,8 +88,9 @@ def _print_members(screen: Console, place: Deployed, tables: dict[str, pl.DataFr
 
 
 def _print_books(screen: Console, place: Deployed, ran: Ran) -> None:
-    from kesit_client import journal, preflight
     from kesit_client.home import BOOKS
+    from kesit_client.ledger import journal
+    from kesit_client.owner import preflight
 
     screen.print("\n2. What left a member, by its own books\n", style="bold")
     name = place.names[0]

@@ -88,9 +88,10 @@ def export(
       kesit model export kesit-results/telecom-who-leaves-0a1b2c3d
     """
     from kesit_privacy import model_file
-    from kesit_server import results
+    from kesit_server import reading, results
     from kesit_server.classification.telling.onnx_export import onnx_model
 
+    reading.require(folder / model_file.MODEL)
     place = out or folder / "model.onnx"
     made = onnx_model(model_file.read(folder))
     results.replace_file(place, made.SerializeToString())
@@ -99,11 +100,11 @@ def export(
 
 def text_of(folder: Path, language: Language = "en") -> str:
     """What a classifier's result folder tells: of a model, or of an evaluation alone."""
-    from kesit_server.classification.evaluated import EVALUATION
+    from kesit_server import results
     from kesit_server.classification.telling import evaluation_telling
     from kesit_server.classification.telling import model_telling as telling
 
-    if (folder / EVALUATION).exists():
+    if (folder / results.EVALUATION).exists():
         return evaluation_telling.read(folder).text(language)
     return telling.read(folder).text(language)
 

@@ -121,8 +121,8 @@ def client_rules(
       kesit client rules study.toml --home ankara --language tr
       kesit client rules study.toml --home ankara --profile bank --json
     """
-    from kesit_client.approvals import approved_copies
-    from kesit_client.rule_facts import gather
+    from kesit_client.owner.approvals import approved_copies
+    from kesit_client.owner.rule_facts import gather
     from kesit_privacy.study import Study
     from kesit_privacy.study_file import load_study
 
@@ -153,8 +153,8 @@ def inventory(
       kesit client inventory inventory.csv --study study.toml --home ankara --language en
     """
     from kesit_cli.files import write_private
-    from kesit_client.approvals import approved_copies
-    from kesit_client.inventory import entries
+    from kesit_client.owner.approvals import approved_copies
+    from kesit_client.owner.inventory import entries
     from kesit_privacy.study import Study
     from kesit_privacy.study_file import load_study
 

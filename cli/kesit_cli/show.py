@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from kesit_client.preflight import Forecast
+    from kesit_client.owner.preflight import Forecast
     from kesit_privacy.study import Study
     from kesit_server.portrait.cards import Card
     from kesit_server.portrait.portrait import Portrait
@@ -213,12 +213,13 @@ def privacy_text(statement: dict[str, Any]) -> str:
         f"{row['step']} {_share(row)}" + ("" if row["opened"] else " (not opened)")
         for row in statement["sums"]
     )
+    caveats = [caveat["en"] for caveat in statement["caveats"]]
     spent = "It spent" if statement["releasable"] else "A real run would have spent"
     if not statement["promise_kept"]:
-        return "\n".join(statement["caveats"])
+        return "\n".join(caveats)
     return "\n".join(
         [
-            *statement["caveats"],
+            *caveats,
             f"{spent} ε = {statement['epsilon_spent']:g} at δ = {statement['delta']:g} of the"
             f" agreed ε = {statement['epsilon_agreed']:g}, for one customer added or removed, in"
             f" these sums alone: {sums}.",

@@ -135,12 +135,13 @@ def run(
         study, plan, base = _read(study_file, changes)
         if plan.backend == "ray":
             _require_ray()
+        from kesit_simulations.runner import load_customers, require_training  # imports Flower
+
+        require_training(study)
         from kesit_server.classification.judging.released import released_model
 
         released = released_model(study, model)
         progress.event(f"reading and checking {plan.data}")
-        from kesit_simulations.runner import load_customers  # takes seconds: it imports Flower
-
         customers = load_customers(study, plan, base)
     screen = show.console()
     if not as_json:

@@ -16,9 +16,9 @@ from kesit_cli.files import STDOUT, write_new
 from kesit_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from kesit_client.coding import Coverage
-    from kesit_client.policy import Policy
-    from kesit_client.sources import Source
+    from kesit_client.owner.policy import Policy
+    from kesit_client.rows.coding import Coverage
+    from kesit_client.rows.sources import Source
     from kesit_privacy.study import PlanStep, Study
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -92,6 +92,14 @@ def check(
     expected: Annotated[
         str | None, typer.Option("--hash", metavar="HASH", help="Refuse if the hash is another.")
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help='Check the model that estimator = "released" evaluates: that it is the one agreed'
+            " on, for this purpose, and fits.",
+        ),
+    ] = None,
 ) -> None:
     """Check STUDY.toml, and show what it would do and what it would cost.
 
@@ -105,15 +113,18 @@ def check(
       kesit study check my-study.toml --source source.toml --policy policy.toml
       kesit study check my-study.toml --policy policy.toml --store books.sqlite
       kesit study check my-study.toml --hash HASH
+      kesit study check again.toml --model kesit-results/FOLDER
     """
     _check_options(data, id_column, source, policy, store)
     with Progress(f"reading {study_file}"):
         study = _load(study_file, expected)
         _check_simulation(study_file)
+        released = _released(study, model)
         from kesit_privacy import recipes
 
     screen = show.console()
     _print_study(screen, study)
+    show.print_facts(screen, released)
     recipes.check_budget(study)
     allowed = None if policy is None else _policy(policy)
     if data is not None or source is not None:
@@ -166,6 +177,26 @@ def _check_simulation(path: Path) -> None:
         read_plan(tables)
 
 
+def _released(study: Study, folder: Path | None) -> list[tuple[str, str]]:
+    """What is told of the model that the study evaluates, if it evaluates one.
+
+    Raises:
+        KesitError: the model of `folder` is not that one, or of another purpose, or does not fit.
+    """
+    if folder is None and (study.classification is None or study.classification.trains):
+        return []
+    if folder is None:
+        text = "not checked: give the folder of its result with --model FOLDER."
+        return [("Model file", f"{text} It must be of the purpose {study.purpose!r}.")]
+    from kesit_server.classification.judging.released import released_model
+
+    found = released_model(study, folder)
+    assert found is not None
+    text = f"{folder}: the one agreed on, of the study's purpose; it fits the study."
+    notes = [("Warning", found.notice)] if found.notice else []
+    return [("Model file", text), *notes]
+
+
 def _print_study(screen: Console, study: Study) -> None:
     from kesit_privacy import accounting, recipes
     from kesit_privacy.embedding import Embedding
@@ -175,6 +206,10 @@ def _print_study(screen: Console, study: Study) -> None:
     from kesit_server.statement import round_up
 
     used = len(Embedding.of(study).features)
+    keep = study.classification and study.classification.keep
+    made = f"{used} of {len(study.features)} features"
+    if keep and keep < used:
+        made = f"the {keep} most telling of {used} features"
     least, colluders = study.roster.min_size, study.roster.max_colluders
     people = (
         "each of whom is at one member only"
@@ -189,7 +224,7 @@ def _print_study(screen: Console, study: Study) -> None:
             ("Purpose", f"{study.purpose}, on the ground {study.legal_basis}"),
             (
                 "Segments" if study.classification is None else "Model",
-                f"{show.task(study)}, made of {used} of {len(study.features)} features;"
+                f"{show.task(study)}, made of {made};"
                 f" protected: {', '.join(study.protected) or 'none'}",
             ),
             ("Customers", f"about {study.declared_customers:,}, {people}"),
@@ -207,6 +242,7 @@ def _print_study(screen: Console, study: Study) -> None:
                 f"{recipes.signal(study)[0]:.3g} times the noise (refused below"
                 f" {recipes.signal(study)[1]:g})",
             ),
+            *_needed(study),
         ],
     )
     headers = ("sum", "query", "share of budget", "ε alone", "noise on a count (σ, customers)")
@@ -237,6 +273,23 @@ def _print_study(screen: Console, study: Study) -> None:
             f" instead of {len(study.plan) // folds}"
         )
     screen.print(f"with {least} members; more members add less\n")
+
+
+def _needed(study: Study) -> list[tuple[str, str]]:
+    """What each member must have installed beside Kesit, and whether this machine has it."""
+    if study.training is None:
+        return []
+    from kesit_client.neural.training import NEEDED, missing
+
+    absent = missing()
+    here = f"not installed here: {', '.join(absent)}" if absent else "both are installed here"
+    return [
+        (
+            "Needed",
+            f"each member trains a network with {' and '.join(NEEDED)}:"
+            f" pip install 'kesit[neural]' ({here}); the coordinator needs neither",
+        )
+    ]
 
 
 def count_noise(study: Study, step: PlanStep, members: int) -> float:
@@ -276,14 +329,14 @@ def count_noise(study: Study, step: PlanStep, members: int) -> float:
 
 
 def _policy(path: Path) -> Policy:
-    from kesit_client.policy import Policy
+    from kesit_client.owner.policy import Policy
 
     return Policy.load(path)
 
 
 def _source(data: Path | None, id_column: str | None, source: Path | None) -> Source:
     from kesit_client.home import read_source
-    from kesit_client.sources import FileSource
+    from kesit_client.rows.sources import FileSource
 
     if data is not None and id_column is not None:
         return FileSource(data, id_column)
@@ -293,9 +346,9 @@ def _source(data: Path | None, id_column: str | None, source: Path | None) -> So
 
 def _check_data(study: Study, source: Source, policy: Policy | None) -> tuple[int, list[Coverage]]:
     """Number of customers, if there is nothing wrong with them, and what coding does to them."""
-    from kesit_client.coding import check as problems_of
-    from kesit_client.coding import coverage, encode
     from kesit_client.errors import DataError
+    from kesit_client.rows.coding import check as problems_of
+    from kesit_client.rows.coding import coverage, encode
     from kesit_simulations.runner import check_distinct
 
     table = source.read([feature.name for feature in study.features])
@@ -323,7 +376,7 @@ def _print_coverage(screen: Console, customers: int, found: list[Coverage]) -> N
 
 
 def _check_policy(screen: Console, study: Study, policy: Policy, store: Path | None) -> None:
-    from kesit_client import preflight
+    from kesit_client.owner import preflight
 
     books = None if store is None else preflight.open_books(store)
     try:

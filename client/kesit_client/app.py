@@ -11,8 +11,9 @@ import kesit_privacy.quiet  # noqa: F401  (before Flower)
 from flwr.app import ConfigRecord, Context, Message, RecordDict  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
 
-from kesit_client.home import last_changes, open_node
+from kesit_client.home import last_changes
 from kesit_client.node import Node
+from kesit_client.opening import open_node
 from kesit_privacy.wire import RECORD, REPLY, REQUEST, TRANSCRIPT, RefusalCode, refusal
 
 HOME = "kesit-home"

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kesit_client import pots, training
-from kesit_client.books import Books, Charge, Run, pack_roster, unpack_roster
-from kesit_client.policy import Policy
+from kesit_client.ledger import pots
+from kesit_client.ledger.books import Books, Charge, Run, pack_roster, unpack_roster
+from kesit_client.neural import training
+from kesit_client.owner.policy import Policy
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError, ProtocolError
 from kesit_privacy.hello import HelloRequest, Transcript

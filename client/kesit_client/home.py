@@ -1,4 +1,4 @@
-"""A node's folder: identity, policy, source, approved studies, books and cache.
+"""A node's folder: names of its files, and those that many read. `opening` makes a node of it.
 
 identity.pem   the Ed25519 key, readable by its owner alone
 node.pem       the key with which the node opens Flower's door
@@ -14,6 +14,7 @@ books.sqlite   the ledger (and its witness beside it)
 cache/         coded rows
 consent.toml   what consent records have in common, and where they are if not here
 consent.sqlite consents and other grounds, requests of persons
+consent.witness  the newest change of the consent store: one that is older was restored
 consent-runs/  of each run, the moment of the consents in its latest sum
 attestations/  what the client signed about its runs
 node.json      the number by which the server knows the node
@@ -25,22 +26,11 @@ import json
 import tomllib
 from pathlib import Path
 
-from kesit_client.cache import CachedRows
-from kesit_client.consent import attesting
-from kesit_client.consent.gate import Gate
 from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, SourceError
-from kesit_client.node import Node
-from kesit_client.policy import Policy
-from kesit_client.sources import FileSource, Source, SqlSource
-from kesit_client.store import Store
+from kesit_client.rows.sources import FileSource, Source, SqlSource
 from kesit_privacy.enrolment import EnrolmentRequest, read_request
-from kesit_privacy.errors import StudyError
-from kesit_privacy.identity import Identity
-from kesit_privacy.keyfiles import Unlock, from_environment
 from kesit_privacy.membership import MemberList, read_list
-from kesit_privacy.study import Study
-from kesit_privacy.study_file import load_study
 
 IDENTITY = "identity.pem"
 NODE_KEY = "node.pem"
@@ -54,65 +44,6 @@ SOURCE = "source.toml"
 STUDIES = "studies"
 BOOKS = "books.sqlite"
 CACHE = "cache"
-
-
-def open_node(home: Path, unlock: Unlock = from_environment) -> Node:
-    """The node of a folder.
-
-    Args:
-        unlock: gives the identity's passphrase; by default the environment does.
-
-    Raises:
-        KesitError: a part is missing or unreadable; the error names it.
-    """
-    source = read_source(home / SOURCE)
-    studies = [_read_study(path) for path in sorted((home / STUDIES).glob("*.toml"))]
-    policy = Policy.load(home / POLICY)
-    gates: dict[str, Gate] = {}
-
-    def rows(study: Study) -> CachedRows:
-        if policy.consent == "not-kept":
-            return CachedRows(source, study, home / CACHE)
-        gate = gates.setdefault(study.hash, Gate(home, study))
-        return CachedRows(source, study, home / CACHE, gate)
-
-    identity = Identity.load(home / IDENTITY, unlock)
-    store = Store.open(home / BOOKS)
-
-    def attest(run: str, study: Study) -> None:
-        if attesting.place_of(home, run).exists():
-            return
-        from kesit_client.rule_facts import settled  # it reads this folder, too
-
-        pack, verdicts = settled(home, study)
-        attesting.attest(
-            home,
-            run,
-            study,
-            identity=identity,
-            books=store,
-            consent=policy.consent,
-            rule_pack=pack,
-            verdicts=verdicts,
-        )
-
-    return Node(
-        identity=identity,
-        policy=policy,
-        store=store,
-        studies={study.hash: study for study in studies},
-        rows=rows,
-        attest=attest,
-    )
-
-
-def _read_study(path: Path) -> Study:
-    try:
-        return load_study(path)
-    except StudyError as error:
-        if error.field == str(path):
-            raise
-        raise StudyError(str(path), error.cause, remedy=error.remedy) from error
 
 
 def own_request(home: Path) -> EnrolmentRequest:

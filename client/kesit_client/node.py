@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kesit_client import pots
-from kesit_client.books import Run
-from kesit_client.cache import Rows
 from kesit_client.checklist import Approved, check_policy, check_server, check_window, judge
 from kesit_client.errors import ConsentError, SourceError
-from kesit_client.policy import Policy
-from kesit_client.store import Store
-from kesit_client.training import train
+from kesit_client.ledger import pots
+from kesit_client.ledger.books import Run
+from kesit_client.ledger.store import Store
+from kesit_client.neural.training import train
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.standing_rules import Rules, require_records, require_settings
+from kesit_client.rows.cache import Rows
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy import instruction as instruction_form
@@ -53,6 +54,7 @@ class Node:
         noise, masked, simulated: OpenDP's sampler, masked, for real. A simulated node's hello says
             so under its signature, and real nodes refuse it.
         clock: Unix seconds; tests set it.
+        rules: judged when a run begins, and those of settings before each sum; None for none.
         attest: signs what was done in a run, when it ends. If it fails, the owner's log says so,
             and `kesit client attest` does it later; the server sees no difference.
     """
@@ -66,6 +68,7 @@ class Node:
     masked: bool = True
     simulated: bool = False
     clock: Callable[[], float] = time.time
+    rules: Rules | None = None
     attest: Callable[[str, Study], object] | None = None
     _secrets: dict[str, SharedSecrets] = field(default_factory=dict, repr=False)
 
@@ -166,8 +169,10 @@ class Node:
             known = books.run(request.run)
         check_policy(study, self.policy)
         check_window(self.policy, self.clock())
+        require_settings(self.rules, study, self.clock())
         self.store.forget_old_runs()
         if known is None:
+            require_records(self.rules, study, self.clock(), self.store)
             self.rows(study).prepare(request.run)
             known = self._begin_run(request)
         _require_same_run(known, request)
@@ -198,6 +203,8 @@ class Node:
         self, request: bytes, order: Instruction, digest: bytes, transcript: Transcript
     ) -> bytes:
         study = self.studies.get(order.study)
+        if study is not None:
+            require_settings(self.rules, study, self.clock())
         with self.store.transaction() as books:
             approved = judge(
                 order,

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,6 +211,11 @@ class Categorical:
 
 
 Feature = Annotated[Numeric | Categorical, Field(discriminator="kind")]
+
+
+def plain(feature: Numeric | Categorical) -> dict[str, Any]:
+    """Plain values, for JSON, without what is left at nothing."""
+    return {name: value for name, value in asdict(feature).items() if value not in (None, ())}
 
 
 @lru_cache(maxsize=1024)

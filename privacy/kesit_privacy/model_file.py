@@ -6,10 +6,10 @@ Anyone may have written the file, so every number is checked as a query's parame
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -23,6 +23,8 @@ from kesit_privacy.features import CodeArray, Feature, FloatArray, Name
 from kesit_privacy.models import Model, read_model
 from kesit_privacy.scorecard import CHANCE, LOGIT, Cells, Scorecard
 from kesit_privacy.study import LegalBasis
+
+T = TypeVar("T")
 
 MODEL = "model.json"
 """Name of the file in a result folder."""
@@ -64,6 +66,7 @@ class ScoringModel:
         classes: names; of two, the second is the one whose chance is told.
         usual: for each feature (logits,) mean points of the customers whom training counted.
         cut: of a network, what takes the place of points that add up.
+        releasable: whether the run was a real one, with noise and masks; so the file says.
     """
 
     purpose: str
@@ -74,6 +77,7 @@ class ScoringModel:
     model: Model
     usual: FloatArray
     cut: Cut | None = None
+    releasable: bool = False
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoringModel:
@@ -107,6 +111,7 @@ class ScoringModel:
             model,
             usual,
             None if model is shapes else Cut(shapes, usual_row(space, customers)[0]),
+            plain["releasable"] is True,
         )
 
     def chances(self, codes: CodeArray) -> FloatArray:
@@ -155,14 +160,7 @@ def read_bytes(folder: Path) -> bytes:
     Raises:
         ModelError: there is none.
     """
-    path = folder / MODEL
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error.strerror}).",
-            remedy="Give the folder of a classifier's result.",
-        ) from error
+    return file_bytes(folder / MODEL, remedy="Give the folder of a classifier's result.")
 
 
 def parse(data: bytes, path: Path) -> ScoringModel:
@@ -174,8 +172,32 @@ def parse(data: bytes, path: Path) -> ScoringModel:
     Raises:
         ModelError: it is broken, or no file of this version of Kesit.
     """
+    return built(data, path, ScoringModel.from_dict)
+
+
+def file_bytes(path: Path, *, remedy: str) -> bytes:
+    """A result's file as it stands.
+
+    Raises:
+        ModelError: there is none.
+    """
     try:
-        return ScoringModel.from_dict(json.loads(data))
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).", remedy=remedy) from error
+
+
+def built(data: bytes, path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
+    """What the JSON of a result's file holds.
+
+    Args:
+        path: for the error's text.
+
+    Raises:
+        ModelError: it is broken, or no file of this version of Kesit.
+    """
+    try:
+        return build(json.loads(data))
     except (
         KeyError,
         TypeError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from flwr.serverapp import Grid, ServerApp  # isort: skip
 from kesit_privacy import recipes
 from kesit_privacy.errors import KesitError
 from kesit_privacy.identity import Identity
-from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
 from kesit_server import results
 from kesit_server.analysis import Finding, Told, analyse
@@ -25,7 +25,7 @@ from kesit_server.courier import Courier, Patience
 from kesit_server.errors import DeploymentError, FederationError
 from kesit_server.federation import Federation
 from kesit_server.run_book import RunBook
-from kesit_server.statement import as_text, caveats, privacy_statement
+from kesit_server.statement import statement_files
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
     """
     recipes.check_budget(plan.study)
     require(plan.study, plan.released)
+    if plan.released is not None and plan.released.notice:
+        plan.on_event(f"note: {plan.released.notice}")
     federation = Federation(
         Courier(grid, plan.patience, plan.on_reply),
         plan.study,
@@ -114,21 +116,15 @@ def coordinate(grid: Grid, plan: Coordination) -> None:
 
 def result_files(federation: Federation, presented: Told, identity: Identity) -> dict[str, bytes]:
     """The files of a result folder."""
-    statement = privacy_statement(federation)
-    told: dict[str, object] = {name: statement[name] for name in _TOLD}
-    told["caveats"] = [words.as_dict() for words in caveats(federation)]
-    return {
-        presented.file: results.as_json({**told, **presented.as_dict()}),
-        results.PRIVACY: results.as_json(statement),
-        results.STATEMENT: as_text(statement).encode(),
-        results.STUDY: federation.study.canonical,
-        results.SPENDING: sign_log(federation.spending, identity),
-    }
+    files = statement_files(federation, identity)
+    statement = json.loads(files[results.PRIVACY])
+    told = {name: statement[name] for name in _TOLD}
+    return {presented.file: results.as_json({**told, **presented.as_dict()}), **files}
 
 
 _TOLD = (
     *("study", "study_hash", "run", "releasable", "members", "members_left"),
-    *("epsilon_spent", "delta"),
+    *("epsilon_spent", "delta", "caveats"),
 )
 """What the finding's own file says of its run, as the privacy statement has it."""
 

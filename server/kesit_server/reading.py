@@ -13,8 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.model_file import MODEL
-from kesit_server import results, wording
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_server import wording
 from kesit_server.errors import ResultError
+from kesit_server.results import EVALUATION
 from kesit_server.wording import NOT_RELEASABLE, Language, Wording
 
 T = TypeVar("T")
@@ -69,27 +71,53 @@ class Heading:
         return "\n\n".join([*warning, self.title(language), *parts])
 
 
-_SHOWN = ((results.SEGMENTS, "kesit segments show"), (MODEL, "kesit model show"))
+_KINDS = (
+    (SEGMENTS, "segments, and no classifier", "kesit segments show"),
+    (MODEL, "a classifier, and no segments", "kesit model show"),
+    (EVALUATION, "the evaluation of a released model, not the model", "kesit model show"),
+)
+"""Files by which a result is known, what it then holds, and the command that tells it."""
+
+
+def require(path: Path) -> None:
+    """Refuse a folder that holds another result than the one that is wanted.
+
+    Args:
+        path: the wanted file in it. If there is no result at all, whoever reads it says so.
+
+    Raises:
+        ResultError: naming what the folder holds, and the command for that.
+    """
+    if path.exists():
+        return
+    folder = path.parent
+    for name, what, command in _KINDS:
+        if (folder / name).exists():
+            more = ""
+            if name == EVALUATION:
+                more = " The model is in the result folder whose model.json has the SHA-256 told."
+            raise ResultError(
+                f"{folder}: holds {what} ({name}; there is no {path.name}).",
+                remedy=f"This result is another one: use `{command} {folder}`.{more}",
+            )
 
 
 def read_with(path: Path, build: Callable[[Mapping[str, Any]], T]) -> T:
     """A JSON file of a result, checked for numbers and texts that no result holds, and built.
 
     Raises:
-        ResultError: see `read`.
+        ResultError: missing, of another result, or broken.
     """
+    require(path)
     try:
         data = path.read_bytes()
         plain = json.loads(data, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
         _printable(plain)
         return build(plain)
     except OSError as error:
-        other = next((show for name, show in _SHOWN if (path.parent / name).exists()), None)
         raise ResultError(
             f"{path}: cannot be read ({error.strerror}).",
-            remedy=f"This result is another one: use `{other} {path.parent}`."
-            if other
-            else "Give the folder of a result, as `kesit simulate run` printed it.",
+            remedy="Give the folder of a result, as `kesit simulate run` printed it.",
         ) from error
     except (
         KeyError,

@@ -12,9 +12,9 @@ from typing import Any
 from kesit_privacy.files import replacing
 from kesit_server.errors import ResultError
 
-SEGMENTS = "segments.json"
+EVALUATION = "evaluation.json"
 PRIVACY = "privacy.json"
-STATEMENT = "privacy.md"
+STATEMENT, STATEMENT_TR = "privacy.md", "privacy-tr.md"
 SPENDING = "spending-log.json"
 STUDY = "study.json"
 

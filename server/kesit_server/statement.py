@@ -13,16 +13,19 @@ from typing import Any
 from kesit_privacy import accounting
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
+from kesit_privacy.identity import Identity
 from kesit_privacy.noise import SECURE
 from kesit_privacy.sides import BookSide
+from kesit_privacy.spending import sign_log
 from kesit_privacy.study import Study
-from kesit_server import pots
+from kesit_server import pots, results
 from kesit_server.federation import Federation
+from kesit_server.statement_text import as_text
 from kesit_server.wording import Wording
 
 
 def privacy_statement(federation: Federation, failure: KesitError | None = None) -> dict[str, Any]:
-    """The statement as plain values; `as_text` renders them.
+    """The statement as plain values; `statement_text` renders them.
 
     Args:
         failure: what ended a run without a result; what it asked for is spent all the same.
@@ -45,8 +48,8 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "promise_kept": not any(part in mode for mode in modes for part in ("-off", "-unmasked")),
         "result": failure is None,
         "caveats": [
-            *([f"There is no result. {failure}"] if failure else []),
-            *(words.en for words in caveats(federation)),
+            *([_no_result(failure).as_dict()] if failure else []),
+            *(words.as_dict() for words in caveats(federation)),
         ],
         "member_modes": modes,
         "unit": "one customer, added or removed",
@@ -86,93 +89,6 @@ def _pots(study: Study, spent: pots.Spent) -> dict[str, Any]:
     return {"pots": told} if told else {}
 
 
-def as_text(statement: dict[str, Any]) -> str:
-    """The statement for a person, as Markdown."""
-    lines = [f"# Privacy statement: {statement['study']}", ""]
-    lines += [f"**{caveat}**" for caveat in statement["caveats"]]
-    lines += [""] if statement["caveats"] else []
-    lines += [*_promise(statement), ""]
-    lines += [
-        f"{_OF_SUMS[statement['result']]} (their costs add up as"
-        " squares, so the ε of each alone do not add up to the whole):",
-        "",
-        "| sum | attempt | members | opened | share of the budget (μ²) | ε alone |",
-        "|---|---:|---:|---|---:|---:|",
-    ]
-    lines += [
-        f"| {row['step']} | {row['attempt']} | {row['members']}"
-        f" | {'yes' if row['opened'] else 'no'} | {row['share_of_mu2']:.1%}"
-        f" | {row['epsilon_alone']} |"
-        for row in statement["sums"]
-    ]
-    lines += ["", statement["apart"]["en"]] if statement["apart"] else []
-    lines += _told_pots(statement)
-    protected = ", ".join(statement["protected"]) or "none"
-    lines += [
-        "",
-        "The promise holds for members that follow the protocol, whatever the server does. It says"
-        " nothing of data that a member publishes otherwise, and it does not stop a member from"
-        f" sending wrong data about its own customers. {_personal(statement)}",
-        "",
-        f"Purpose: {statement['purpose']}, on the ground {statement['legal_basis']}."
-        f" {_made(statement)}: {', '.join(statement['made_of'])}. Protected: {protected}.",
-        "",
-        f"Study {statement['study_hash']}, run {statement['run']}, written by Kesit"
-        f" {statement['kesit']} at {statement['written_at']}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _told_pots(statement: dict[str, Any]) -> list[str]:
-    if "pots" not in statement:
-        return []
-    parts = [
-        f"{pot['pot']}: ε = {pot['epsilon_spent']} of {pot['epsilon_agreed']:g} at"
-        f" δ = {pot['delta']:g}"
-        for pot in statement["pots"]
-    ]
-    return ["", f"The budget has two pots, whose ε and δ add up. {'; '.join(parts)}."]
-
-
-def _made(statement: dict[str, Any]) -> str:
-    """How to begin the list of features."""
-    target = statement["target"]
-    return "Segments were made of" if target is None else f"A model of {target} was made of"
-
-
-def _personal(statement: dict[str, Any]) -> str:
-    """What can be done with the result that is about one person again."""
-    if statement["target"] is None:
-        return "A segment of one customer is personal data."
-    return "What the model says of one customer is personal data."
-
-
-_OF_SUMS = {
-    True: "Every number of the result was computed from these sums alone",
-    False: "These sums were asked for. Each member that did not refuse was charged, so this is the"
-    " most that it can have cost any of them",
-}
-
-
-def _promise(statement: dict[str, Any]) -> list[str]:
-    """The promise in a sentence, in the mood that is true."""
-    spent, delta = statement["epsilon_spent"], f"{statement['delta']:g}"
-    agreed = f"The members had agreed on ε = {statement['epsilon_agreed']:g}."
-    if not statement["promise_kept"]:
-        return [
-            f"This run kept no promise to anyone. With noise and masks the same sums would have"
-            f" cost ε = {spent} at δ = {delta}. {agreed}"
-        ]
-    verb = "gave" if statement["releasable"] else "would have given"
-    return [
-        f"Adding or removing one customer, who may be at up to"
-        f" {statement['max_clients_per_customer']} of the {statement['members']} members, {verb}"
-        f" whoever watched this run (the server, and up to {statement['max_colluders']} of the"
-        f" members together with it) an advantage bounded by ε = {spent} at δ = {delta}. {agreed}"
-    ]
-
-
 def _apart(federation: Federation) -> dict[str, str] | None:
     """Why the costs of training and evaluation do not add, if the run had both."""
     sides = {entry.side for entry in federation.spending}
@@ -183,6 +99,28 @@ def round_up(epsilon: float) -> float:
     """ε to four digits after the point, never less than it is."""
     rounded = round(epsilon, 4)
     return rounded if rounded >= epsilon else round(rounded + 1e-4, 4)
+
+
+def statement_files(
+    federation: Federation, identity: Identity, failure: KesitError | None = None
+) -> dict[str, bytes]:
+    """The files that every run leaves: the statement, the study, the server's signed log.
+
+    Args:
+        failure: what ended a run without a result.
+    """
+    statement = privacy_statement(federation, failure)
+    return {
+        results.PRIVACY: results.as_json(statement),
+        results.STATEMENT: as_text(statement).encode(),
+        results.STATEMENT_TR: as_text(statement, "tr").encode(),
+        results.STUDY: federation.study.canonical,
+        results.SPENDING: sign_log(federation.spending, identity),
+    }
+
+
+def _no_result(failure: KesitError) -> Wording:
+    return Wording(f"There is no result. {failure}", f"Sonuç yok. {failure}")
 
 
 def caveats(federation: Federation) -> tuple[Wording, ...]:

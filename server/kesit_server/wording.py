@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kesit_privacy.embedding import Embedding
+from kesit_privacy.features import Feature
 
 Language = Literal["en", "tr"]
 
@@ -28,6 +28,12 @@ class Wording:
         """Plain values, for JSON."""
         return {"en": self.en, "tr": self.tr}
 
+
+CELLS = {
+    "(unknown)": Wording("(unknown)", "(bilinmeyen)"),
+    "(missing)": Wording("(missing)", "(eksik)"),
+}
+"""What stands for a level that the study does not list, and for no value."""
 
 NOT_RELEASABLE = Wording("Simulated, not releasable", "Simülasyon, yayımlanamaz")
 
@@ -70,11 +76,11 @@ def capitalised(text: str, *, turkish: bool) -> str:
     return first + text[1:]
 
 
-def labels(space: Embedding) -> dict[str, Wording]:
+def labels(features: Iterable[Feature]) -> dict[str, Wording]:
     """What the study calls its features; empty in a language without a label."""
     return {
         feature.name: Wording(feature.label_en or "", feature.label_tr or "")
-        for feature in space.features
+        for feature in features
         if feature.label_en or feature.label_tr
     }
 
@@ -82,18 +88,22 @@ def labels(space: Embedding) -> dict[str, Wording]:
 def number(value: float, language: Language) -> str:
     """A number with as many digits as a person wants to read: 1,234 or 1.234; 5.25 or 5,25."""
     size = abs(value)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 2
-    return _local(_unsigned_zero(f"{value:,.{digits}f}"), language)
+    return fixed(value, 0 if size >= 1000 else 1 if size >= 10 else 2, language)
+
+
+def fixed(value: float, digits: int, language: Language) -> str:
+    """A number with so many digits after the point; what rounds to 0 has no sign."""
+    return local(_unsigned_zero(f"{value:,.{digits}f}"), language)
 
 
 def count(value: float, language: Language) -> str:
     """A whole number: 1,234 or 1.234."""
-    return _local(f"{round(value):,}", language)
+    return local(f"{round(value):,}", language)
 
 
 def percent(share: float, language: Language, digits: int = 1) -> str:
     """A share as "12.5%", in Turkish "%12,5"."""
-    text = _local(_unsigned_zero(f"{100 * share:.{digits}f}"), language)
+    text = fixed(100 * share, digits, language)
     if language != "tr":
         return f"{text}%"
     return f"-%{text[1:]}" if text.startswith("-") else f"%{text}"
@@ -104,5 +114,6 @@ def _unsigned_zero(text: str) -> str:
     return text if text.strip("-0.,") else text.removeprefix("-")
 
 
-def _local(text: str, language: Language) -> str:
+def local(text: str, language: Language) -> str:
+    """A written number with the marks of the language."""
     return text.translate(str.maketrans(",.", ".,")) if language == "tr" else text

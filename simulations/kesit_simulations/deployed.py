@@ -23,7 +23,8 @@ from typing import Self
 
 import polars as pl
 
-from kesit_client import approvals, home, onboarding, pins
+from kesit_client import home
+from kesit_client.owner import approvals, onboarding, pins
 from kesit_privacy.enrolment import read_request
 from kesit_privacy.errors import KesitError
 from kesit_privacy.identity import fingerprint

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kesit_client.cache import ArrayRows, Rows
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.policy import Lifetime, Policy
-from kesit_client.store import Store
+from kesit_client.owner.policy import Lifetime, Policy
+from kesit_client.rows.cache import ArrayRows, Rows
 from kesit_privacy.features import CodeArray
 from kesit_privacy.identity import Identity
 from kesit_privacy.noise import NoiseSource, NoNoise, SecureNoise, SeededNoise

@@ -40,9 +40,9 @@ from flwr.serverapp import Grid, ServerApp  # isort: skip
 from flwr.supercore.run import Run  # isort: skip
 
 from kesit_client.app import make_app
-from kesit_client.migrations import migrate
+from kesit_client.ledger.migrations import migrate
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
 from kesit_privacy.errors import KesitError
 from kesit_privacy.features import CodeArray
 from kesit_privacy.study import Study

@@ -18,11 +18,12 @@ from flwr.app import Context, RecordDict  # isort: skip
 from flwr.serverapp import ServerApp  # isort: skip
 
 from kesit_client.app import make_app as make_client_app
-from kesit_client.coding import check, encode
 from kesit_client.errors import DataError, Problem
+from kesit_client.ledger.store import Store
+from kesit_client.neural.training import REMEDY, missing
 from kesit_client.node import Node
-from kesit_client.sources import FileSource
-from kesit_client.store import Store
+from kesit_client.rows.coding import check, encode
+from kesit_client.rows.sources import FileSource
 from kesit_privacy import recipes
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import StudyError
@@ -41,6 +42,7 @@ from kesit_server.federation import Federation
 from kesit_server.portrait.portrait import Portrait
 from kesit_server.segmentation.segmenter import Segmentation
 from kesit_simulations import datasets, ray_backend
+from kesit_simulations.errors import SimulationError
 from kesit_simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from kesit_simulations.members import Members, derived_identity, misses
 from kesit_simulations.plan import SimulationPlan, divide
@@ -270,6 +272,23 @@ def check_distinct(study: Study, codes: CodeArray, distinct: int | None = None) 
         )
 
 
+def require_training(study: Study) -> None:
+    """Refuse a study whose members train where they cannot, before any sum is asked.
+
+    In a simulation all members are this machine.
+
+    Raises:
+        SimulationError: torch or Opacus is not installed.
+    """
+    absent = missing() if study.training is not None else []
+    if absent:
+        raise SimulationError(
+            "The study trains a neural network at its members, here all on this machine, and"
+            f" {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed.",
+            remedy=REMEDY,
+        )
+
+
 def simulate(
     study: Study,
     plan: SimulationPlan,
@@ -283,9 +302,11 @@ def simulate(
         released: the model that is evaluated, for a study that trains none.
 
     Raises:
-        KesitError: the budget is too small, too few clients answer, or Ray is to run and cannot.
+        KesitError: the budget is too small, too few clients answer, or Ray or Opacus is to run and
+            cannot.
     """
     watcher = watcher or Watcher()
+    require_training(study)
     recipes.check_budget(study)
     require(study, released)
     started = time.perf_counter()

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kesit_client import store as store_module
-from kesit_client.store import Store
+from kesit_client.ledger import store as store_module
+from kesit_client.ledger.store import Store
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.embedding import Embedding

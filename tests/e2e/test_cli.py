@@ -17,7 +17,7 @@ import pytest
 import kesit_privacy.study_file
 from clikit import Kesit, files
 from kesit_cli import exits, runs
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.features import Categorical, Numeric
 from kesit_privacy.processing import Processing
@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "privacy.json",
     "privacy.md",
+    "privacy-tr.md",
     "segments.json",
     "simulation.json",
     "spending-log.json",
@@ -208,8 +209,8 @@ def test_options_override_the_files_table_and_nothing_else(kesit: Kesit, shop: P
     assert told["simulation"] == {f.name: getattr(plan, f.name) for f in fields(SimulationPlan)}
     assert told["study_hash"] == load_study(shop / "study.toml").hash
     assert told["evaluation"] is None
-    assert any("Noise was off" in caveat for caveat in told["caveats"])
-    assert any("Masks were off" in caveat for caveat in told["caveats"])
+    assert any("Noise was off" in caveat["en"] for caveat in told["caveats"])
+    assert any("Masks were off" in caveat["en"] for caveat in told["caveats"])
 
 
 def test_a_file_in_the_study_is_beside_it_and_one_of_an_option_is_not(

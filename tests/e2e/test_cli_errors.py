@@ -15,8 +15,8 @@ import pytest
 import kesit_server.app
 from clikit import POLICY, STUDY, Kesit, Outcome, edit, files
 from kesit_cli import exits
-from kesit_client.books import Charge
-from kesit_client.store import Store
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_privacy import accounting
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.study_file import load_study

@@ -10,8 +10,8 @@ import pytest
 
 from clikit import POLICY, STUDY, Kesit, Outcome, files
 from kesit_cli import exits
-from kesit_client.policy import Policy
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
+from kesit_client.owner.policy import Policy
 from kesit_privacy.identity import Identity, fingerprint
 from kesit_privacy.keyfiles import PASSPHRASE, PASSPHRASE_FILE
 from kesit_privacy.membership import read_list
@@ -81,6 +81,7 @@ COMMANDS = [
     *(f"client {name}" for name in ("init", "request", "join", "rotate", "backup", "pin", "pins")),
     *(f"client {name}" for name in ("unpin", "approve", "withdraw-approval", "budget", "log")),
     *(f"client {name}" for name in ("merge", "check", "rules", "attest", "dispose")),
+    *(f"client {name}" for name in ("score", "segment", "explain")),
     *(f"client consent {name}" for name in ("import", "export", "status", "withdraw", "history")),
     *(f"client consent {name}" for name in ("check", "prove", "verify")),
     *(f"client rights {name}" for name in ("open", "list", "close", "due", "report")),

@@ -6,19 +6,25 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from test_client_cli import Federation
 
-from clikit import Kesit
-from consentkit import Attesting, Place, row, withdrawal, write
+from clikit import Kesit, edit
+from consentkit import Attesting, Place, lasting, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
+from kesit_client.consent.witness import WITNESS
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_privacy.attestation import read_attestation
 from kesit_privacy.identity import fingerprint
-from kit import keep_books, study_tables
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_privacy.study_file import load_study
+from kit import keep_books, random_codes, study_tables
+from segmentkit import released
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     failed = member("client", "check", *HOME)
     assert failed.code == exits.DATA
     assert re.search("^FAIL +consent ", failed.out, re.MULTILINE)
-    rows = [row(f"c{n}") for n in range(30)] + [row("bad", event_type="agreed")]
+    rows = [lasting(f"c{n}") for n in range(30)] + [lasting("bad", event_type="agreed")]
     write(tmp_path / "consents.csv", rows)
     out = consent(member, "import", "consents.csv", "--report", "refused.csv", code=exits.DATA)
     assert re.search(r"New +30 events", out)
@@ -62,17 +68,43 @@ def test_from_import_to_withdrawal(member: Kesit, tmp_path: Path) -> None:
     )
 
 
+def test_a_restored_store_counts_nobody_until_its_owner_says_so(
+    member: Kesit, tmp_path: Path
+) -> None:
+    write(tmp_path / "consents.csv", [lasting(f"c{n}") for n in range(4)])
+    consent(member, "import", "consents.csv")
+    shutil.copy(f"Ankara/{STORE}", "backup")
+    consent(member, "withdraw", "c3")
+    shutil.copy("backup", f"Ankara/{STORE}")
+    failed = consent(member, "check", code=exits.DATA)
+    assert re.search("^FAIL +consent ", failed, re.MULTILINE)
+    assert "looks restored" in failed
+    ids = ("exports", "filter", "--ids", "all.txt", "--purpose", "customer-segmentation")
+    Path("all.txt").write_text("c2\nc3\n")
+    refused = member("client", *ids, "--out", "out.txt", *HOME)
+    assert refused.code == exits.DATA
+    assert not Path("out.txt").exists()
+    write(tmp_path / "since.csv", [withdrawal("c3")])
+    assert "looks restored" in consent(member, "import", "since.csv")
+    asked = consent(member, "accept-restored", code=exits.SETTINGS)
+    assert "looks restored" in asked
+    assert "count again" in consent(member, "accept-restored", "--yes")
+    assert "as it was left" in consent(member, "accept-restored", "--yes")
+    assert "withdrawn" in member("client", *ids, "--out", "out.txt", *HOME).out
+    assert Path("out.txt").read_text() == "c2\n"
+
+
 def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Path) -> None:
     source = Path("Ankara/customers.csv")
     features = ",".join(Policy.load(Path("Ankara/policy.toml")).features)
     blank = "," * features.count(",")
     source.write_text(f"no,{features}\n" + "".join(f"{n},{blank}\n" for n in range(1, 5)))
     Path("Ankara/source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
-    write(tmp_path / "consents.csv", [row(f"{n:05d}") for n in range(1, 4)])
+    write(tmp_path / "consents.csv", [lasting(f"{n:05d}") for n in range(1, 4)])
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^WARN +consent +0 of the source's 4 customers", told, re.MULTILINE), told
-    write(tmp_path / "consents.csv", [row(f"{n}") for n in range(1, 4)])
+    write(tmp_path / "consents.csv", [lasting(f"{n}") for n in range(1, 4)])
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told
@@ -84,7 +116,7 @@ def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> No
         assert done.code == code, done.err + done.out
         return done.out + done.err
 
-    write(tmp_path / "consents.csv", [row("00042")])
+    write(tmp_path / "consents.csv", [lasting("00042")])
     consent(member, "import", "consents.csv")
     assert "none was noted within six months" in rights("rights", "due")
     rights("dispose", "--yes")
@@ -103,11 +135,70 @@ def test_requests_are_opened_closed_and_due(member: Kesit, tmp_path: Path) -> No
     assert not re.search(r"^ *2  ", rights("rights", "list"), re.MULTILINE)
 
 
+def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path) -> None:
+    """Four consents, of which one is withdrawn and one person objects: two have a code."""
+    edit(Path("study.toml"), '"contract"', '"explicit-consent"')
+    study = load_study(Path("study.toml"))
+    folder = tmp_path / "result"
+    folder.mkdir()
+    released(study, random_codes(study, 4000), folder)
+    people = ["c3", "c4", "c5", "c6"]
+    rows = [*map(lasting, people), withdrawal("c3")]
+    consent(member, "import", str(write(tmp_path / "consents.csv", rows)))
+    objection = ("rights", "open", "objection", "--person", "c4", "--purpose", study.purpose)
+    assert member("client", *objection, *HOME).code == exits.OK
+
+    def segment(*arguments: str, code: int = exits.OK) -> str:
+        done = member("client", "segment", "result", *arguments, *HOME)
+        assert done.code == code, done.err + done.out
+        return " ".join((done.out + done.err).split())
+
+    given = ("--out", "codes.csv", "--recipient", "Call centre", "--language", "tr")
+    assert "only simulated" in segment(*given, code=exits.SETTINGS)
+    assert not (tmp_path / "codes.csv").exists()
+    edit(folder / SEGMENTS, '"releasable": false', '"releasable": true')
+    told = segment(*given)
+    assert "597 without a ground" in told
+    assert "1 with an open objection" in told
+    assert "Call centre, 2 persons" in told
+    written = pl.read_csv(tmp_path / "codes.csv")
+    assert written["no"].to_list() == ["c5", "c6"]
+    names = {card["segment"]: card["name"]["tr"] for card in _segments(folder)}
+    assert [names[number] for number in written["segment"]] == written["name"].to_list()
+    consent(member, "withdraw", "c5")
+    shown = member("client", "exports", "list", *HOME).out
+    assert re.search(r"segment codes", shown), shown
+    segment("--out", "later.parquet")
+    assert pl.read_parquet(tmp_path / "later.parquet")["no"].to_list() == ["c6"]
+    assert "unknown format" in segment("--out", "codes.xlsx", code=exits.DATA)
+    assert not (tmp_path / "codes.xlsx").exists()
+
+    def explain(person: str, *more: str, code: int = exits.OK) -> str:
+        done = member("client", "explain", "result", person, *more, *HOME)
+        assert done.code == code, done.err + done.out
+        return " ".join((done.out + done.err).split())
+
+    assert "has no ground for 'customer-segmentation' now" in explain("c3", code=exits.DATA)
+    assert "a human must answer it, and no code may be used" in explain("c4")
+    told = explain("c6")
+    assert "Objection" not in told
+    assert all(feature.name in told for feature in study.features)
+    turkish = explain("c6", "--language", "tr")
+    assert "özellik değer sonraki değil bu segment için" in turkish
+    assert any(name in turkish for name in names.values())
+    assert "açık: bir insan yanıtlamalı; kod kullanılamaz" in explain("c4", "--language", "tr")
+
+
+def _segments(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((folder / SEGMENTS).read_bytes())["segments"]
+    return found
+
+
 @pytest.mark.parametrize("name", ["all.csv", "all.parquet", "all.jsonld"])
 def test_an_export_is_imported_as_it_was(member: Kesit, tmp_path: Path, name: str) -> None:
     rows = [
-        row("Ayşe", birth_date="1990-02-28", minor=None),
-        row("b", minor="false", special_categories="true", special_category_ground="6(3)(a)"),
+        lasting("Ayşe", birth_date="1990-02-28", minor=None),
+        lasting("b", minor="false", special_categories="true", special_category_ground="6(3)(a)"),
         withdrawal("b"),
     ]
     write(tmp_path / "consents.csv", rows)
@@ -132,7 +223,7 @@ def test_a_run_is_attested_and_proved(member: Kesit, tmp_path: Path) -> None:
     keep_books(setting.node, home / BOOKS)
     setting.node.attest = None
     run = setting.run()
-    for name in (STORE, "consent-runs"):
+    for name in (STORE, WITNESS, "consent-runs"):
         source, target = setting.place.home / name, home / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     (home / IDENTITY).unlink()

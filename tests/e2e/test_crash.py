@@ -20,9 +20,9 @@ import pytest
 from crashing_node import CODES, QUERY, STEP, STUDY
 
 import kit
-from kesit_client.books import Charge
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
 from kesit_privacy import accounting, canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.hello import Hello, HelloRequest

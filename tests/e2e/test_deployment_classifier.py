@@ -16,9 +16,9 @@ from classifierkit import churn_frame
 from consentkit import row, withdrawal, write
 from federationkit import NAMES, books_agree, command, runs_of
 from kesit_cli import exits
-from kesit_client import approvals
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY
+from kesit_client.owner import approvals
 from kesit_client.rights.exports import list_exports
 from kesit_privacy.study_file import load_study
 from kesit_simulations.deployed import Deployed

@@ -28,8 +28,9 @@ from federationkit import (
     tables,
 )
 from kesit_cli import exits
-from kesit_client import approvals, home, onboarding, pins
-from kesit_client.inspection import FAIL, inspect
+from kesit_client import home
+from kesit_client.owner import approvals, onboarding, pins
+from kesit_client.owner.inspection import FAIL, inspect
 from kesit_privacy import canonical
 from kesit_privacy.enrolment import read_request
 from kesit_privacy.identity import Identity, fingerprint

@@ -10,7 +10,7 @@ import pytest
 from test_client_cli import Federation
 
 from clikit import Kesit
-from consentkit import row, write
+from consentkit import lasting, write
 from kesit_cli import exits
 
 HOME = ("--home", "Ankara")
@@ -23,7 +23,7 @@ def member(kesit: Kesit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kes
     Federation(kesit).ready()
     policy = Path("Ankara/policy.toml")
     policy.write_text(f'consent = "required"\n{policy.read_text()}')
-    write(tmp_path / "consents.csv", [row(name) for name in ("ayşe", "b", "c", "d")])
+    write(tmp_path / "consents.csv", [lasting(name) for name in ("ayşe", "b", "c", "d")])
     run(kesit, "consent", "import", "consents.csv")
     Path("ids.txt").write_text("ayşe\nb\nc\n", encoding="utf-8")
     run(kesit, "exports", "add", "Call centre", "--ids", "ids.txt", "--what", "segment codes")
@@ -95,6 +95,18 @@ def test_a_list_is_filtered_before_it_is_given_out(member: Kesit) -> None:
     assert re.search(r"withdrawn +1\n", told)
     assert Path("allowed.txt").read_text(encoding="utf-8") == "ayşe\nc\n"
     refused = run(member, *asked, "x", "--basis", "because", code=exits.DATA)
+    assert "no ground 'because'" in refused
+
+
+def test_a_list_that_grew_old_is_told_when_it_is_noted(member: Kesit) -> None:
+    asked = ("--ids", "ids.txt", "--purpose", "customer-segmentation")
+    run(member, "exports", "filter", *asked, "--out", "allowed.txt")
+    run(member, "consent", "withdraw", "b")
+    add = ("exports", "add", "Agency", "--what", "list", *asked)
+    told = run(member, *add, code=exits.DATA)
+    assert re.search(r"given out although +persons\nwithdrawn +1\n", told)
+    assert re.search(r"Agency +list +3 +1 +1\n", run(member, "exports", "list"))
+    refused = run(member, *add, "--basis", "because", code=exits.DATA)
     assert "no ground 'because'" in refused
 
 

@@ -12,7 +12,7 @@ import pytest
 from kesit_audits import training as auditing
 from kesit_audits.empirical import EmpiricalEpsilon, Verdict
 from kesit_audits.errors import AuditError
-from kesit_client import training
+from kesit_client.neural import training
 from kesit_privacy import accounting
 from kesit_privacy.features import GRID, CodeArray, FloatArray, IntArray
 from kesit_privacy.noise import NoiseSource, SeededNoise
@@ -23,7 +23,7 @@ from trainingkit import coded, neural_study, training_query
 
 pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 
-from kesit_client import dpsgd
+from kesit_client.neural import dpsgd
 
 DELTA = 1e-5
 STUDY = neural_study()

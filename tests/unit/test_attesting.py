@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from consentkit import NOW, Attesting, row, withdrawal
-from kesit_client.cache import CachedRows
 from kesit_client.consent import attesting
 from kesit_client.consent.attesting import place_of
 from kesit_client.consent.gate import Moment
@@ -21,6 +20,7 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ClientError, ConsentError, ConsentStoreError
 from kesit_client.rights.disposal import dispose
 from kesit_client.rights.requests import close_request, open_request
+from kesit_client.rows.cache import CachedRows
 from kesit_privacy.attestation import verify_proof
 from kesit_privacy.study import Study
 from kesit_privacy.wire import RefusalCode

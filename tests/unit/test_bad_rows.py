@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import kesit_privacy.quiet  # noqa: F401  (before Flower)
-from kesit_client.cache import CachedRows, Rows
-from kesit_client.sources import FileSource
+from kesit_client.rows.cache import CachedRows, Rows
+from kesit_client.rows.sources import FileSource
 from kesit_privacy.study import Study
 from kesit_privacy.wire import (
     MEANING,

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kesit_client import store as store_module
+from kesit_client.ledger import store as store_module
 from kesit_client.node import Node
-from kesit_client.policy import Lifetime, Period, PurposeCap
+from kesit_client.owner.policy import Lifetime, Period, PurposeCap
 from kesit_privacy import accounting
 from kesit_privacy.features import GRID
 from kesit_privacy.hello import Transcript

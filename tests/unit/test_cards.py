@@ -226,8 +226,8 @@ def test_labels_of_the_study_name_its_segments() -> None:
     tables["features"][0] |= {"label_en": "interest", "label_tr": "ilgi"}
     tables["features"][1] |= {"label_tr": "yaş"}
     space = Embedding.of(study_from_tables(tables))
-    assert labels(space) == {"x": Wording("interest", "ilgi"), "y": Wording("", "yaş")}
-    assert labels(PLANE) == {}
+    assert labels(space.features) == {"x": Wording("interest", "ilgi"), "y": Wording("", "yaş")}
+    assert labels(PLANE.features) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from kesit_client.cache import Rows
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.policy import Policy, Window
-from kesit_client.store import Store
+from kesit_client.owner.policy import Policy, Window
+from kesit_client.rows.cache import Rows
 from kesit_privacy import accounting
 from kesit_privacy.features import CodeArray
 from kesit_privacy.instruction import Instruction

@@ -15,10 +15,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from classifierkit import churn_frame, churn_study, churn_tables
-from kesit_client.cache import CachedRows
-from kesit_client.coding import Coverage, check, coverage, encode, encode_with_ids, written_ids
 from kesit_client.errors import DataError
-from kesit_client.sources import FrameSource
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.coding import (
+    CODING,
+    Coverage,
+    check,
+    coverage,
+    encode,
+    encode_with_ids,
+    people_ids,
+    written_ids,
+)
+from kesit_client.rows.sources import FrameSource
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, MISSING_NUMERIC, Numeric
 from kesit_privacy.instruction import SCALE_BITS
@@ -521,3 +530,27 @@ def test_an_odd_id_does_not_change_how_others_are_written(odd: float) -> None:
     both, beside = encode_with_ids(pl.concat([many, one]), study, "id")
     assert written_ids(beside)[:300] == written_ids(ids)
     np.testing.assert_array_equal(both[:300], alone)
+
+
+def test_the_way_of_writing_ids_has_a_version() -> None:
+    """Caches live on over an update of Kesit: whoever changes this list raises `coding.CODING`."""
+    columns = [
+        pl.Series([7.0, 8.5, -0.0, 1e15, 2.0**53, float("inf")]),
+        pl.Series([7, -3, 2**62]),
+        pl.Series([" 7 ", "007", "7.0", "Ays\u0327e", "AYŞE", "é"]),
+        pl.Series([True, False, None]),
+        pl.Series([b"\x00\xff", b"7"]),
+        pl.Series([datetime.date(2026, 3, 2)]),
+    ]
+    written = [people_ids(column) for column in columns]
+    assert (CODING, written) == (
+        2,
+        [
+            ["7", "8.5", "0", "1000000000000000", "9007199254740992.0", "inf"],
+            ["7", "-3", "4611686018427387904"],
+            ["7", "007", "7.0", "Ayşe", "AYŞE", "é"],
+            ["true", "false"],
+            ["00ff", "37"],
+            ["2026-03-02"],
+        ],
+    )

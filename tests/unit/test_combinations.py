@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kesit_client.books import Charge
+from kesit_client.ledger.books import Charge
 from kesit_client.node import Node
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.wire import RefusalCode, unpack_words

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from branchkit import Branches
-from consentkit import DAY, NOTICE, NOW, PURPOSE, load, row, withdrawal
-from kesit_client import approvals
+from consentkit import DAY, NOTICE, NOW, PURPOSE, lasting, load, row, withdrawal
 from kesit_client.consent.events import SECOND, to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import PolicyError
+from kesit_client.owner import approvals
+from kesit_client.owner.rule_facts import SETTLED, blocking, gather, settled
 from kesit_client.rights import incidents, requests
 from kesit_client.rights.facts import request_facts
-from kesit_client.rule_facts import SETTLED, blocking, gather, settled
 from kesit_privacy.processing import Processing
 from kesit_privacy.rules import Facts, Verdict, evaluate, load_pack
 from kesit_privacy.study import Study
@@ -40,7 +40,7 @@ def facts_of(store: ConsentStore, study: Study = STUDY) -> dict[str, Any]:
 
 
 def test_records_in_order_have_nothing_against_them(store: ConsentStore, tmp_path: Path) -> None:
-    load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+    load(store, tmp_path, [lasting("ayşe", profiling_consent="true"), lasting("can")])
     found = facts_of(store)
     assert {
         name: found[name] for name in ("without_valid", "without_purpose", "without_proof")
@@ -157,6 +157,8 @@ def test_only_settings_are_attested(tmp_path: Path) -> None:
     assert verdicts
     assert {rules[one["rule"]] for one in verdicts} <= SETTLED
     assert all(set(one) == {"rule", "verdict"} for one in verdicts)
+    # How many persons a breach concerns is counted from their records.
+    assert "KVKK-12-PERSONS" not in {one["rule"] for one in verdicts}
 
 
 def test_objections_of_other_systems_are_open_as_well(store: ConsentStore, tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
     policy.write_text(f'consent = "required"\n{policy.read_text()}')
     approvals.require_rules(home, study)  # nothing was imported yet: nothing is known
     with closing(ConsentStore.open(home)) as store:
-        load(store, tmp_path, [row("ayşe", profiling_consent="true"), row("can")])
+        load(store, tmp_path, [lasting("ayşe", profiling_consent="true"), lasting("can")])
     with pytest.raises(PolicyError, match=r"KVKK-PROFILE-CONSENT: .* profiling: 1"):
         approvals.require_rules(home, study)
     policy.write_text(policy.read_text().replace('"required"', '"not-kept"'))
@@ -202,7 +204,7 @@ def test_consents_without_profiling_block_the_approval(tmp_path: Path) -> None:
 
 def test_a_folder_s_counts_reach_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that a member keeps, in one set of facts."""
-    monkeypatch.setattr("kesit_client.rule_facts.own_request", lambda home: None)
+    monkeypatch.setattr("kesit_client.owner.rule_facts.own_request", lambda home: None)
     place = Branches(tmp_path)
     home, study = place.homes[0], place.study
     (home / "attestations.toml").write_text("recipients = []\nrows_updated = 2026-06-05\n")

@@ -206,7 +206,9 @@ def test_lists_for_other_programs_hold_no_formulas_and_their_ids_match() -> None
     assert unguarded(safe)["id"].to_list() == ids
 
 
-@pytest.mark.parametrize("typed", ["4711\u200b", "\ufeff4711", "\udcff", "47\x0011"])
+@pytest.mark.parametrize(
+    "typed", ["4711\u200b", "\ufeff4711", "\udcff", "47\x0011", "47\u202811", "4711\ufe0f"]
+)
 def test_an_id_that_is_typed_holds_only_what_can_be_seen(typed: str) -> None:
     assert keeping.person_id(" 4711 ") == "4711"
     with pytest.raises(ConsentError, match="cannot be seen"):

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 
 from consentkit import NOW, PEOPLE, Place, row, withdrawal
-from kesit_client.cache import CachedRows
 from kesit_client.consent.events import SECOND
 from kesit_client.consent.gate import Gate, Moment
 from kesit_client.consent.keeping import withdraw
@@ -21,7 +20,8 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ConsentStoreError, SourceError
 from kesit_client.node import Node
-from kesit_client.sources import FileSource, FrameSource
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.sources import FileSource, FrameSource
 from kesit_privacy.wire import RefusalCode
 from kit import ask, begin, instruct, mixed_study, opened, say_hello
 
@@ -265,3 +265,28 @@ def test_a_study_of_special_categories_counts_who_consented_to_them(place: Place
     assert gate.counts() == {Reason.GIVEN: 1, Reason.SPECIAL_CATEGORY: PEOPLE - 5}
     assert place.gate.counts() == {Reason.GIVEN: PEOPLE - 5, Reason.SPECIAL_CATEGORY: 1}
     gate.close()
+
+
+def test_rows_of_an_earlier_way_of_writing_ids_are_made_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of before wrote 7.0 where one id is odd: the id of somebody else, who agreed."""
+    ids = [7.0, 8.0, 9.5]
+    table = place.table.head(3).with_columns(id=pl.Series(ids))
+    table.write_parquet(place.home / "floats.parquet")
+    place.load(row("7.0"), row("8"), row("9.5"))
+    source = FileSource(place.home / "floats.parquet", "id")
+    rows = CachedRows(source, place.study, place.home / "floats", place.gate)
+    with monkeypatch.context() as before:
+        before.setattr("kesit_client.rows.cache.CODING", 1)
+        before.setattr(
+            "kesit_client.rows.cache.written_ids", lambda ids: ids.cast(pl.String).to_list()
+        )
+        rows.prepare("old")
+        assert len(rows.codes("old")) == 2  # 7.0, by another person's consent, and 9.5; 8 is lost
+    rows.prepare("new")
+    found = rows.codes("new")
+    everyone = CachedRows(source, place.study, place.home / "all").codes("x")
+    assert (found == everyone[1:]).all()
+    with pytest.raises(SourceError, match="are gone"):  # nor does a run go on with them
+        rows.codes("old")

@@ -69,6 +69,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no such day": ({"event_time": "2026-02-30T10:00:00Z"}, "UTC offset"),
     "notice late": ({"notice_shown_at": "2026-03-02T10:00:00+03:00"}, "not shown before"),
     "no person": ({"pii_principal_id": "  "}, "pii_principal_id is missing"),
+    "line separator": ({"pii_principal_id": "x\u2028y"}, "invisible characters"),
+    "joiner": ({"pii_principal_id": "x\u034f"}, "invisible characters"),
+    "variation": ({"pii_principal_id": "x\ufe0f"}, "invisible characters"),
+    "filler": ({"pii_principal_id": "x\u3164"}, "invisible characters"),
     "no action": ({"event_id": None}, "missing: event_id (a"),
     "no notice hash": ({"notice_hash": None}, "missing: notice_hash (a"),
     "hash": ({"notice_hash": "AB"}, "no SHA-256"),
@@ -335,3 +339,42 @@ def test_an_erased_person_stays_erased(store: ConsentStore, tmp_path: Path) -> N
         assert b"click-a" not in path.read_bytes()
     later = row("a", event_time="2026-06-02T00:00:00Z", event_id="click-2")
     assert load(store, tmp_path, [later], now=NOW + 2 * 86_400_000_000).new == 1
+
+
+def test_a_consent_to_another_controller_is_none_here(store: ConsentStore, tmp_path: Path) -> None:
+    """A group keeps its companies' consents in one file."""
+    rows = [
+        row("a", pii_controllers="Örnek Bank A.Ş."),
+        row("b", pii_controllers="Örnek Sigorta A.Ş."),
+        row("c", pii_controllers="Örnek Sigorta A.Ş.;  O\u0308rnek Bank A.S\u0327."),
+        row("d", pii_controllers="Örnek Bank A.Ş. ve ortakları"),
+        withdrawal("a"),
+    ]
+    own = settings(controllers=("Örnek Bank A.Ş.",))
+    found = load(store, tmp_path, rows, settings=own)
+    assert found.new == 3
+    assert found.refused["record_id"].to_list() == ["r-b", "r-d"]
+    assert set(found.refused["reason"].str.contains("it was given to others")) == {True}
+    assert load(store, tmp_path, rows).new == 2  # where nobody said whose they are
+
+
+TWICE = [
+    '{"event_type": "withdrawn", "event_type": "given"}',
+    '{"event_type": "withdrawn", "event": {"event_type": "given"}}',
+    '{"event_type": "withdrawn", "tr-kvkk:event_type": "given"}',
+]
+
+
+@pytest.mark.parametrize("record", TWICE)
+def test_a_record_that_states_a_field_twice_is_not_read(
+    store: ConsentStore, tmp_path: Path, record: str
+) -> None:
+    (tmp_path / "c.jsonld").write_text(f"[{record}]")
+    with pytest.raises(ConsentError, match="'event_type' stands twice"):
+        import_file(store, tmp_path / "c.jsonld", purposes=(PURPOSE,))
+
+
+def test_lists_in_lists_are_refused(store: ConsentStore, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonld").write_text('[{"purpose": ' + "[" * 900 + "]" * 900 + "}]")
+    with pytest.raises(ConsentError, match=r"c\.jsonld: "):
+        import_file(store, tmp_path / "c.jsonld", purposes=(PURPOSE,))

@@ -138,6 +138,25 @@ def test_bad_rows_are_named_and_stop_nothing_else(store: ConsentStore, tmp_path:
     assert "before the consent" in early.refused["reason"][0]
 
 
+def test_a_database_that_was_set_back_counts_nobody(
+    server: str, url: str, store: ConsentStore, tmp_path: Path
+) -> None:
+    """As in SQLite: the witness lies in the client's folder, not in the database."""
+    store.close()
+    name = url.rpartition("/")[2]
+    with psycopg(server, "postgres") as connection:
+        connection.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
+    load(store, tmp_path, [withdrawal("a")])
+    assert store.restored is None
+    with closing(ConsentStore.open(tmp_path, settings(url=f"{url}_backup"))) as back:
+        assert back.restored == "it holds 2 changes, and its witness saw 3"
+        with pytest.raises(ConsentStoreError, match="looks restored"):
+            permitted(back, ["a"], PURPOSE, now=NOW)
+        load(back, tmp_path, [withdrawal("a")])
+        back.accept_restored()
+        assert permitted(back, ["a", "b"], PURPOSE, now=NOW).ids == ["b"]
+
+
 def test_a_locked_database_changes_nothing(
     store: ConsentStore, beside: Any, tmp_path: Path
 ) -> None:
@@ -207,7 +226,7 @@ def test_an_older_database_is_migrated_and_a_newer_one_refused(
         ).fetchall()
 
     new = tables()
-    beside.execute("DROP TABLE withdrawal_mark, incident_person, incident")
+    beside.execute("DROP TABLE withdrawal_mark, incident_person, incident, written")
     beside.execute("ALTER TABLE export DROP COLUMN purpose, DROP COLUMN iys_channel")
     beside.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
     ConsentStore.open(tmp_path, settings(url=url)).close()

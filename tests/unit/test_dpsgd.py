@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from classifierkit import churn_frame, customers, three_tables, trained
-from kesit_client import training
+from kesit_client.neural import training
 from kesit_privacy.features import GRID, CodeArray, IntArray
 from kesit_privacy.network import LARGEST_WEIGHT, WEIGHT, Network
 from kesit_privacy.noise import NoNoise, SecureNoise, SeededNoise
@@ -27,7 +27,7 @@ from trainingkit import Trainings, coded, network, neural_study, start, training
 pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 torch = pytest.importorskip("torch", reason="training needs torch (kesit[neural])")
 
-from kesit_client import dpsgd  # noqa: E402
+from kesit_client.neural import dpsgd  # noqa: E402
 
 THREE = study_from_tables(
     three_tables(classification={"estimator": "neural", "training": {"hidden": 5, "steps": 2}})

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
 from kesit_privacy import canonical
 from kesit_privacy import hello as hello_form
 from kesit_privacy.errors import ProtocolError

@@ -371,3 +371,9 @@ def test_a_study_without_arms_compares_nothing() -> None:
     with pytest.raises(ResultError) as error:
         uplift(query, BANK.released(query, 4.0, RNG(0)), 0)
     broken(error)
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    metric = Metric(-0.0001, (-0.0004, 1234.5))
+    assert metric.text() == "0.000 (0.000 - 1,234.500)"
+    assert metric.text("tr") == "0,000 (0,000 - 1.234,500)"

@@ -12,13 +12,13 @@ import pytest
 
 from classifierkit import churn_frame, churn_study, churn_tables, three_tables, trained
 from kesit_privacy.model_file import MODEL
+from kesit_privacy.segment_file import SEGMENTS
 from kesit_privacy.study_file import study_from_tables
 from kesit_server.classification.telling import model_telling as telling
 from kesit_server.classification.telling import pictures
 from kesit_server.classification.telling.model_telling import PER_LOGIT
 from kesit_server.errors import ResultError
 from kesit_server.portrait import telling as segments
-from kesit_server.results import SEGMENTS
 from kesit_server.wording import Language
 from kesit_simulations.runner import SimulationResult
 from kit import broken

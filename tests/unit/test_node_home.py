@@ -14,7 +14,7 @@ import pytest
 from branchkit import CENTRES, STUDY, Branches
 from kesit_client import home as home_module
 from kesit_client.errors import PolicyError, SourceError, StoreError
-from kesit_client.home import open_node
+from kesit_client.opening import open_node
 from kesit_privacy.errors import KesitError, StudyError
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.identity import Identity

@@ -14,15 +14,21 @@ import pytest
 from clikit import files
 from enrolkit import NOW, Federation, helps, identity
 from kesit_client import home as home_files
-from kesit_client import onboarding
 from kesit_client.consent.settings import CONSENT, ConsentSettings
 from kesit_client.consent.terms import DEFAULTS, NEEDED_TERMS, TERMS
 from kesit_client.errors import ClientError
 from kesit_client.home import read_members, read_source
-from kesit_client.onboarding import create_client, join, pending_request, renew_request, rotate
-from kesit_client.policy import Policy
-from kesit_client.sources import FileSource
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
+from kesit_client.owner import onboarding
+from kesit_client.owner.onboarding import (
+    create_client,
+    join,
+    pending_request,
+    renew_request,
+    rotate,
+)
+from kesit_client.owner.policy import Policy
+from kesit_client.rows.sources import FileSource
 from kesit_privacy import node_keys
 from kesit_privacy.enrolment import parse_request, read_request, sign_request
 from kesit_privacy.errors import KesitError, ProtocolError

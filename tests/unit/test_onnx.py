@@ -1,4 +1,4 @@
-"""A model as ONNX says what Kesit says: to the bit for cells, within a point for lines."""
+"""A model as ONNX says what Kesit says: cells and networks to the bit, lines within a point."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ import polars as pl
 import pytest
 
 from classifierkit import churn_frame, churn_study, three_tables, trained
-from kesit_client import scoring
+from kesit_client.results import scoring
 from kesit_privacy import model_file
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import ModelError
-from kesit_privacy.features import Feature, Numeric
+from kesit_privacy.features import GRID, Feature, Numeric
 from kesit_privacy.model_file import MODEL, ScoringModel
+from kesit_privacy.network import LARGEST_WEIGHT, WEIGHT, Inputs, Network, size
 from kesit_privacy.scorecard import LOGIT, Line, Scorecard
 from kesit_privacy.study_file import study_from_tables
+from kesit_privacy.target import Target
 from kesit_server.classification.telling.onnx_export import lower_ends, onnx_model
 
 reference = pytest.importorskip("onnx.reference", reason="the extra `onnx` is not installed")
@@ -110,3 +112,59 @@ def test_lines_agree_within_a_point() -> None:
     logits = card.points(codes)[:, 0] / LOGIT
     found = _run(model, frame)[:, 1]
     np.testing.assert_allclose(np.log(found / (1 - found)), logits, atol=4 / LOGIT)
+
+
+def _network(three: bool, largest: int) -> ScoringModel:
+    """A network of random weights, with inputs as histograms would scale them."""
+    study = study_from_tables(three_tables()) if three else churn_study()
+    space, logits = Embedding.of(study), Target.of(study).logits
+    inputs = Inputs(space, (3000, 9001), (700, 1100))
+    length = size(inputs, 6, logits)
+    weights = np.random.default_rng(5).integers(-largest, largest + 1, length)
+    model = Network(inputs, 6, logits, tuple(weights.tolist()))
+    classes = Target.of(study).classes
+    return ScoringModel(
+        "p",
+        "explicit-consent",
+        "left",
+        classes,
+        tuple(space.features),
+        model,
+        np.zeros((3, logits)),
+    )
+
+
+def _at_thresholds(frame: pl.DataFrame, features: tuple[Feature, ...]) -> pl.DataFrame:
+    """Each number at, and just before, thresholds of its grid, the first and last among them."""
+    steps = [0, 1, 2, 8190, 8191, 8192, GRID - 2, GRID - 1]
+    odd = [-1e300, 1e300, np.nan, np.inf, -np.inf, 0.0, -0.0]
+    found = []
+    for feature in features:
+        if isinstance(feature, Numeric):
+            ends = np.array([feature.decode(step + 0.5) for step in steps])
+            values = np.concatenate([ends, np.nextafter(ends, -np.inf), odd])
+            found.append(frame.head(len(values)).with_columns(pl.Series(feature.name, values)))
+    return pl.concat(found, how="vertical_relaxed")
+
+
+@pytest.mark.parametrize("three", [False, True])
+@pytest.mark.parametrize("largest", [WEIGHT // 4, WEIGHT, LARGEST_WEIGHT])
+def test_networks_agree(three: bool, largest: int) -> None:
+    """Points are the same whole numbers; a chance is one of them rounded down to 2^-14."""
+    model = _network(three, largest)
+    fresh = churn_frame(300, seed=5)
+    odd = fresh.head(3).with_columns(pl.Series("channel", ["fax", None, "web"]))
+    frame = pl.concat([fresh, odd, _at_thresholds(fresh, model.features)], how="vertical_relaxed")
+    frame = frame.with_columns(pl.Series("id", [f"n{i}" for i in range(len(frame))]))
+    codes, _ = scoring.encode_features(frame, model.features, "id", 3)
+    made = onnx_model(model)
+    made.graph.output.append(made.graph.output[0].__class__(name=_points(made)))
+    found, logits = reference.ReferenceEvaluator(made).run(None, _inputs(model, frame))
+    assert (logits * LOGIT == model.model.points(codes)).all()
+    told = scoring.score(model, frame, "id").drop("id").to_numpy()
+    np.testing.assert_allclose(found if three else found[:, 1:], told, atol=2 / 2**14)
+
+
+def _points(made: Any) -> str:
+    """Name of the logits in a network's graph: the last quotient."""
+    return str([node.output[0] for node in made.graph.node if node.op_type == "Div"][-1])

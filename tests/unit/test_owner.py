@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sqlite3
 import tarfile
@@ -13,8 +14,6 @@ import pytest
 from clikit import POLICY as SHOP_POLICY
 from clikit import STUDY
 from enrolkit import NOW, Federation, helps
-from kesit_client import approvals, journal, migrations, onboarding, preflight
-from kesit_client.backup import write_backup
 from kesit_client.consent.settings import CONSENT
 from kesit_client.errors import ClientError, PolicyError, SourceError, StoreError
 from kesit_client.home import (
@@ -28,12 +27,15 @@ from kesit_client.home import (
     REQUEST,
     SOURCE,
     STUDIES,
-    open_node,
 )
-from kesit_client.inspection import FAIL, OK, WARN, Finding, inspect
-from kesit_client.pins import COORDINATOR, pin
-from kesit_client.restoring import merge_logs
-from kesit_client.store import Store
+from kesit_client.ledger import journal, migrations
+from kesit_client.ledger.restoring import merge_logs
+from kesit_client.ledger.store import Store
+from kesit_client.opening import open_node
+from kesit_client.owner import approvals, onboarding, preflight
+from kesit_client.owner.backup import write_backup
+from kesit_client.owner.inspection import FAIL, OK, WARN, Finding, inspect
+from kesit_client.owner.pins import COORDINATOR, pin
 from kesit_privacy import node_keys
 from kesit_privacy.enrolment import sign_request
 from kesit_privacy.errors import BudgetError, ProtocolError, StudyError
@@ -130,7 +132,7 @@ def test_a_note_that_fails_takes_the_copy_back(
     def fail(self: object, study: object) -> None:
         raise sqlite3.OperationalError("disk is full")
 
-    monkeypatch.setattr("kesit_client.store.Books.approve", fail)
+    monkeypatch.setattr("kesit_client.ledger.store.Books.approve", fail)
     with pytest.raises(sqlite3.OperationalError):
         approvals.approve(home, study_file, load_study(study_file).hash)
     assert not list((home / STUDIES).iterdir())
@@ -408,6 +410,23 @@ def test_a_study_is_looked_at(ready: Path, tmp_path: Path) -> None:
     assert found(ready, study)["study's data"].level == FAIL
     (ready / "customers.csv").unlink()
     assert isinstance(found(ready, study)["study's data"].error, SourceError)
+
+
+def test_a_rule_that_fails_after_the_approval_is_seen_before_a_run_is(
+    ready: Path, tmp_path: Path
+) -> None:
+    """A breach that nobody told the Board of in time: the node would refuse the next hello."""
+    study = tmp_path / "study.toml"
+    approvals.approve(ready, study, load_study(study).hash)
+    assert found(ready, study)["study's rules"].level == OK
+    known = datetime.datetime.fromtimestamp(NOW - 4 * 86_400, datetime.UTC).isoformat()
+    (ready / "attestations.toml").write_text(
+        f'[[incidents]]\nname = "laptop"\nknown_at = {known}\n', encoding="utf-8"
+    )
+    for subject in ("studies", "study's rules"):
+        finding = found(ready, study)[subject]
+        assert finding.level == FAIL
+        assert "KVKK-12-BREACH" in finding.detail
 
 
 def test_another_folder_is_no_client_s(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enrolkit import NOW, Federation, helps, identity
-from kesit_client import onboarding, toml_edit
 from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import POLICY
-from kesit_client.pins import COORDINATOR, UNLISTED, pin, pins, unpin
-from kesit_client.policy import Policy
+from kesit_client.owner import onboarding, toml_edit
+from kesit_client.owner.pins import COORDINATOR, UNLISTED, pin, pins, unpin
+from kesit_client.owner.policy import Policy
 from kesit_privacy.errors import KesitError
 from kesit_privacy.identity import fingerprint
 from kesit_server.deployment import members

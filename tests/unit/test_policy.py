@@ -14,7 +14,7 @@ import pytest
 
 from kesit_client.checklist import check_policy, check_server, check_window
 from kesit_client.errors import PolicyError
-from kesit_client.policy import Lifetime, Period, Policy, PurposeCap, Window
+from kesit_client.owner.policy import Lifetime, Period, Policy, PurposeCap, Window
 from kesit_privacy import accounting
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.wire import Refusal, RefusalCode

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from kesit_client.books import Charge
-from kesit_client.cache import Rows
 from kesit_client.errors import SourceError
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
+from kesit_client.rows.cache import Rows
 from kesit_privacy.hello import Transcript
 from kesit_privacy.instruction import Instruction
 from kesit_privacy.masking import connectivity

@@ -13,6 +13,7 @@ import pytest
 
 from classifierkit import churn_frame, churn_tables, customers, three_tables, trained
 from clikit import Kesit, kesit
+from kesit_cli import exits
 from kesit_privacy import recipes
 from kesit_privacy.errors import BudgetError, KesitError, ModelError, StudyError
 from kesit_privacy.features import FloatArray
@@ -27,7 +28,7 @@ from kesit_server.classification.judging.released import Released, released_mode
 from kesit_server.classification.telling import evaluation_telling
 from kesit_server.classification.telling import model_telling as telling
 from kesit_simulations.plan import SimulationPlan
-from kesit_simulations.runner import SimulationResult, simulate
+from kesit_simulations.runner import SimulationResult, Watcher, simulate
 
 __all__ = ["kesit"]
 from runs import Run
@@ -196,6 +197,25 @@ def test_a_model_of_other_features_is_refused(change: str, folder: Path, digest:
     assert wanted in str(_refused(study_from_tables(plain), folder))
 
 
+def test_a_model_of_another_purpose_is_refused(folder: Path, digest: str) -> None:
+    """Its own file says for what alone it may be used."""
+    error = _refused(study_from_tables(tables(digest, purpose="credit-scoring")), folder)
+    assert "'churn-prediction', and the study's is 'credit-scoring'" in str(error)
+
+
+def test_another_ground_is_told(folder: Path, digest: str, released: Released) -> None:
+    assert released.notice == ""
+    study = study_from_tables(tables(digest, legal_basis="legitimate-interest"))
+    found = released_model(study, folder)
+    assert found is not None
+    assert "ground explicit-consent" in found.notice
+    assert "ground legitimate-interest" in found.notice
+    told: list[str] = []
+    plan = SimulationPlan(data="none", clients=5)
+    simulate(study, plan, customers(study, fresh()), Watcher(told.append), released=found)
+    assert f"note: {found.notice}" in told
+
+
 def test_what_people_call_a_feature_does_not_matter(folder: Path, digest: str) -> None:
     plain = tables(digest)
     plain["features"][0]["label_tr"] = "süre"
@@ -361,3 +381,52 @@ def test_the_commands_check_run_and_show_it(
     assert digest in json.loads((tmp_path / "found" / "evaluation.json").read_text())["model"]
     summary = kesit("simulate", "run", "next.toml", "--model", str(folder), "--json")
     assert json.loads(summary.out)["judged"]["metrics"]["auc"]["value"] > 0.6
+
+
+def test_a_check_holds_the_model_against_the_study(
+    digest: str, folder: Path, tmp_path: Path, kesit: Kesit
+) -> None:
+    (tmp_path / "next.toml").write_text(_toml(tables(digest)), "utf-8")
+    unchecked = kesit("study", "check", "next.toml")
+    assert "give the folder of its result with --model FOLDER" in " ".join(unchecked.out.split())
+    checked = kesit("study", "check", "next.toml", "--model", str(folder))
+    assert checked.code == 0
+    assert "the one agreed on, of the study's purpose" in " ".join(checked.out.split())
+    assert "Warning" not in checked.out
+    (tmp_path / "ground.toml").write_text(_toml(tables(digest, legal_basis="contract")), "utf-8")
+    warned = kesit("study", "check", "ground.toml", "--model", str(folder))
+    assert warned.code == 0
+    assert "Warning" in warned.out
+    assert "on the ground explicit-consent" in " ".join(warned.out.split())
+    (tmp_path / "other.toml").write_text(_toml(tables(digest, purpose="pricing")), "utf-8")
+    refused = kesit("study", "check", "other.toml", "--model", str(folder))
+    assert refused.code == exits.RESULT
+    assert "released for the purpose 'churn-prediction'" in refused.said
+    plain = churn_tables()
+    (tmp_path / "trains.toml").write_text(_toml(plain), "utf-8")
+    trains = kesit("study", "check", "trains.toml", "--model", str(folder))
+    assert trains.code == exits.SETTINGS
+    assert "evaluates no released model" in trains.said
+
+
+@pytest.mark.parametrize("command", ["draw", "export"])
+def test_an_evaluation_is_no_model_to_draw_or_export(
+    result: SimulationResult, tmp_path: Path, kesit: Kesit, command: str
+) -> None:
+    results.write_folder(tmp_path / "found", result.files)
+    failed = kesit("model", command, "found")
+    assert failed.code == exits.RESULT
+    assert "holds the evaluation of a released model, not the model" in failed.said
+    assert "`kesit model show found`" in failed.said
+    assert "SHA-256" in failed.said
+    assert {path.name for path in (tmp_path / "found").iterdir()} == set(result.files)
+
+
+@pytest.mark.parametrize("command", ["show", "draw", "export"])
+def test_segments_are_no_model(tmp_path: Path, kesit: Kesit, command: str) -> None:
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "segments.json").write_bytes(b"{}")
+    failed = kesit("model", command, "found")
+    assert failed.code == exits.RESULT
+    assert "holds segments, and no classifier" in failed.said
+    assert "`kesit segments show found`" in failed.said

@@ -15,7 +15,7 @@ from flwr.app.message import make_message  # isort: skip
 from flwr.common.constant import ErrorCode  # isort: skip
 
 from kesit_client.app import make_app
-from kesit_client.books import Charge
+from kesit_client.ledger.books import Charge
 from kesit_client.node import Node
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.instruction import SCALE_BITS

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kesit_client.ledger.store import Store
 from kesit_client.node import Node
-from kesit_client.store import Store
 from kesit_privacy import canonical
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import IntArray

@@ -186,6 +186,9 @@ def test_ids_are_read_one_a_line(store: ConsentStore, tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(ConsentError, match=problem):
             exports.read_ids(file)
+    file.write_bytes("47\u202811\n".encode())  # no end of a line: 47 and 11 are other persons
+    with pytest.raises(ConsentError, match="cannot be seen"):
+        exports.read_ids(file)
     with pytest.raises(ConsentError, match="No such file"):
         exports.read_ids(tmp_path / "none.txt")
 
@@ -196,7 +199,8 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
     keeping.withdraw(store, "ayşe", now=NOW)
     report = access.access_report(store, "ayşe", NOW + DAY)
     assert json.loads(access.as_json(report)) == report
-    assert report["states"] == {PURPOSE: "withdrawn"}
+    consent = {"purpose": PURPOSE, "lawful_basis": "explicit-consent", "state": "withdrawn"}
+    assert report["states"] == [consent]
     assert [item["event_type"] for item in report["events"]] == ["given", "withdrawn"]
     assert report["events"][0]["fields"]["jurisdiction"] == "TR"
     turkish, english = access.as_text(report), access.as_text(report, "en")
@@ -361,3 +365,17 @@ def test_who_only_asked_or_was_exported_is_forgotten_as_well(store: ConsentStore
     assert disposal.ended(store, 3, NOW + 1000 * DAY) == []
     disposal.dispose(store, 3, later)
     assert disposal.ended(store, 3, later) == []
+
+
+def test_who_counts_on_another_ground_is_told_so(store: ConsentStore, tmp_path: Path) -> None:
+    """Its state towards a consent, which nobody asked for, says nothing of it."""
+    other = {"lawful_basis": "legitimate-interest", "validity_duration": None}
+    load(store, tmp_path, [row("li", **other), row("both"), row("both", record_id="r2", **other)])
+    stated = access.access_report(store, "li", NOW)["states"]
+    assert stated == [{"purpose": PURPOSE, "lawful_basis": "legitimate-interest", "state": "given"}]
+    text = access.as_text(access.access_report(store, "both", NOW), "tr")
+    assert f"- {PURPOSE} (işleme şartı: açık rıza): verildi" in text
+    assert f"- {PURPOSE} (işleme şartı: meşru menfaat): verildi" in text
+    found = {each.basis: each.eligible for each in keeping.stand_on_each(store, [PURPOSE], NOW)}
+    assert found["legitimate-interest"] == 2
+    assert set(found) == {"explicit-consent", "legitimate-interest"}

@@ -6,6 +6,7 @@ import datetime
 import re
 from dataclasses import dataclass, field
 from functools import cache
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,8 @@ from kesit_privacy.rules import (
     pack_names,
 )
 from kesit_privacy.rules.judging import look
+from kesit_privacy.rules.named import BASES_TR, KINDS_TR
+from kesit_privacy.rules.records import TransferBasis
 from rulekit import changed, good, redone, without
 
 GOOD = good()
@@ -277,6 +280,37 @@ def test_a_rule_speaks_both_languages_and_names_its_source(rule: Rule) -> None:
     for facts in (case.fine, case.bad, case.hidden):
         evidence = judge(rule, facts).evidence
         assert evidence.en != evidence.tr
+
+
+ENGLISH = re.compile(
+    r"\b(the|of|and|is|are|not|for|with|within|by|this|that|it|from|must|were|was|every|each|known"
+    r"|unknown|found|days|no|place|ground|basis|study|test|review|standard|contract|policy)\b",
+    re.IGNORECASE,
+)
+NO_PROSE = re.compile(
+    r"`[^`]*`|\"[^\"]*\"|\[\[?[a-z]+\]\]?|[a-z]+\.toml"  # commands, quotations, tables, files
+    r"|\(([a-z]+(-[a-z]+)*)\)|\([A-Z?]{1,2}, [^()]*"  # words of files, regions
+)
+"""Commands, names of fields and words of files, which are the same in every language."""
+
+
+@each_rule
+def test_no_english_is_left_in_turkish(rule: Rule) -> None:
+    (pack,) = (pack for pack in packs() if rule in pack.rules)
+    said = [rule.article.tr, rule.duty.tr, rule.remedy.tr, pack.sources[rule.source].name.tr]
+    case = CASES[rule.id]
+    for facts in (case.fine, case.bad, case.hidden, Facts()):
+        found = judge(rule, facts)
+        said += [found.evidence.tr, found.answer.tr]
+        said += [] if found.action is None else [found.action.tr]
+    for text in said:
+        own = text.replace(kit.PROCESSING["description"], "")  # the study's own words
+        assert not ENGLISH.search(NO_PROSE.sub("", own)), text
+
+
+def test_every_word_of_the_records_has_a_turkish_one() -> None:
+    assert set(KINDS_TR) == set(kit.KINDS)
+    assert set(BASES_TR) == set(get_args(TransferBasis))
 
 
 def test_every_row_of_the_requirements_is_covered() -> None:

@@ -11,14 +11,13 @@ import polars as pl
 import pytest
 
 from classifierkit import churn_frame, churn_study, log_odds, three_tables, trained
-from kesit_client import scoring
 from kesit_client.errors import SourceError
+from kesit_client.results import given_out, scoring
 from kesit_privacy import model_file
 from kesit_privacy.errors import ModelError
 from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.scorecard import LOGIT
 from kesit_privacy.study_file import study_from_tables
-from kesit_server.analysis import present
 
 
 def _model(folder: Path, three: bool = False) -> ScoringModel:
@@ -116,12 +115,12 @@ def test_scores_are_written_for_their_owner_alone(
 ) -> None:
     path = tmp_path / f"scores{suffix}"
     scored = scoring.score(model, churn_frame(20), "id")
-    scoring.write(scored, path)
+    given_out.write(scored, path)
     read = pl.read_csv(path) if suffix == ".csv" else pl.read_parquet(path)
     assert read.equals(scored)
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(SourceError, match="unknown format"):
-        scoring.write(scored, tmp_path / "scores.xlsx")
+        given_out.write(scored, tmp_path / "scores.xlsx")
 
 
 BREAKS = {
@@ -175,8 +174,8 @@ def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
 
 def test_the_file_scores_as_the_model_that_was_trained(tmp_path: Path) -> None:
     result = trained(churn_study(), churn_frame(3000))
-    told = present(result.found, np.random.default_rng(0))
-    model = ScoringModel.from_dict(json.loads(json.dumps(told.as_dict())))
+    model = ScoringModel.from_dict(json.loads(result.files[MODEL]))
+    assert not model.releasable
     fresh = churn_frame(300, seed=3)
     names = [feature.name for feature in model.features]
     codes, _ = scoring.encode_features(fresh, model.features, "id", len(names))

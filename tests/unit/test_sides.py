@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classifierkit import churn_tables
-from kesit_client import journal, migrations
-from kesit_client.books import Charge
 from kesit_client.checklist import Budget
-from kesit_client.store import Store
+from kesit_client.ledger import journal, migrations
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_privacy import canonical, classifier_recipes
 from kesit_privacy.errors import ProtocolError, StudyError
 from kesit_privacy.queries import CATALOGUE

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from classifierkit import churn_frame, churn_study, trained
 from kesit_cli.study import count_noise
-from kesit_client import preflight
 from kesit_client.node import Node
-from kesit_client.policy import Lifetime, Period, PurposeCap
+from kesit_client.owner import preflight
+from kesit_client.owner.policy import Lifetime, Period, PurposeCap
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.hello import Transcript

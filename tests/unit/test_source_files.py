@@ -8,7 +8,7 @@ import pytest
 
 from kesit_client.errors import SourceError
 from kesit_client.home import read_source
-from kesit_client.sources import FileSource, SqlSource
+from kesit_client.rows.sources import FileSource, SqlSource
 from kit import broken
 
 

@@ -20,12 +20,12 @@ import pytest
 import sqlalchemy
 
 from classifierkit import churn_frame, churn_study
-from kesit_client import cache
-from kesit_client.cache import CachedRows
-from kesit_client.coding import encode
 from kesit_client.errors import SourceError
 from kesit_client.node import Node
-from kesit_client.sources import FileSource, FrameSource, Source, SqlSource
+from kesit_client.rows import cache
+from kesit_client.rows.cache import CachedRows
+from kesit_client.rows.coding import encode
+from kesit_client.rows.sources import FileSource, FrameSource, Source, SqlSource
 from kesit_privacy.features import GRID
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.study import Study

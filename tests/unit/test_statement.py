@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from kesit_privacy.study import Study
 from kesit_server.portrait.portrait import portray
 from kesit_server.segmentation.segmenter import Segmentation
-from kesit_server.statement import as_text, privacy_statement
+from kesit_server.statement import privacy_statement
+from kesit_server.statement_text import as_text
 from kesit_simulations.plan import SimulationPlan
 from kesit_simulations.runner import Customers, SimulationResult, Watcher, simulate
 from kit import random_codes, small_study
@@ -44,6 +46,28 @@ def test_what_was_simulated_stands_first(plan: SimulationPlan, caveat: str, prom
     assert caveat in text.split(promise)[0]
     assert promise in text
     assert statement["epsilon_spent"] <= STUDY.epsilon
+
+
+TURKISH = {
+    "secure": ("Simüle edilmiş üyeler, yayımlanamaz", "sağlardı"),
+    "off": ("hiçbir diferansiyel mahremiyet", "kimseye verilen bir sözü tutmadı"),
+}
+
+
+@pytest.mark.parametrize("noise", TURKISH)
+def test_the_turkish_statement_says_the_same(noise: Literal["secure", "off"]) -> None:
+    statement = privacy_statement(run(replace(PLAN, noise=noise)).federation)
+    text = as_text(statement, "tr")
+    caveat, promise = TURKISH[noise]
+    assert caveat in text.split(promise)[0]
+    assert promise in text
+    spent = f"ε = {statement['epsilon_spent']}"
+    assert spent in as_text(statement)
+    assert spent not in text
+    assert spent.replace(".", ",") in text
+    assert "açık rıza" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(statement["sums"])
 
 
 def test_no_noise_has_no_interval() -> None:

@@ -23,11 +23,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kesit_client import migrations
-from kesit_client import store as store_module
-from kesit_client.books import Charge
 from kesit_client.errors import StoreError
-from kesit_client.store import Store
+from kesit_client.ledger import migrations
+from kesit_client.ledger import store as store_module
+from kesit_client.ledger.books import Charge
+from kesit_client.ledger.store import Store
 from kesit_privacy.features import IntArray
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.noise import SeededNoise

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kesit_privacy.features import GRID
-from kesit_server import results
+from kesit_privacy.segment_file import SEGMENTS
 from kesit_server.app import result_files
 from kesit_server.errors import ResultError
 from kesit_server.portrait import telling
@@ -43,7 +43,7 @@ def result() -> SimulationResult:
 def folder(result: SimulationResult, tmp_path: Path) -> Path:
     """Its segments.json alone."""
     files = result_files(result.federation, result.portrait, result.identity)
-    (tmp_path / results.SEGMENTS).write_bytes(files[results.SEGMENTS])
+    (tmp_path / SEGMENTS).write_bytes(files[SEGMENTS])
     return tmp_path
 
 
@@ -147,7 +147,7 @@ def put(value: Any, *way: str | int) -> Callable[[dict[str, Any]], None]:
 def test_a_changed_file_is_one_clear_error(
     folder: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
-    path = folder / results.SEGMENTS
+    path = folder / SEGMENTS
     plain = json.loads(path.read_text(encoding="utf-8"))
     change(plain)
     path.write_text(json.dumps(plain), encoding="utf-8")
@@ -162,7 +162,7 @@ def test_a_changed_file_is_one_clear_error(
     [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"kesit_segments": 1}', b"1e999"],
 )
 def test_no_segments_at_all_are_one_clear_error(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / results.SEGMENTS).write_bytes(data)
+    (tmp_path / SEGMENTS).write_bytes(data)
     with pytest.raises(ResultError) as error:
         telling.read(tmp_path)
     broken(error)
@@ -177,7 +177,7 @@ def test_a_folder_without_a_result_is_one_clear_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["\x1b[2J", "\u009b31m", "\u202e", "\u2028", "\x7f"])
 def test_texts_that_would_steer_a_terminal_are_refused(folder: Path, bad: str) -> None:
-    path = folder / results.SEGMENTS
+    path = folder / SEGMENTS
     plain = json.loads(path.read_text(encoding="utf-8"))
     plain["segments"][0]["name"]["en"] = f"rich{bad}"
     path.write_text(json.dumps(plain), encoding="utf-8")

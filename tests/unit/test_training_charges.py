@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from kesit_client import node as node_module
-from kesit_client import pots, preflight, training
+from kesit_client.ledger import pots
+from kesit_client.ledger.store import Store
+from kesit_client.neural import training
 from kesit_client.node import Node
-from kesit_client.policy import Lifetime
-from kesit_client.store import Store
+from kesit_client.owner import preflight
+from kesit_client.owner.policy import Lifetime
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.hello import HelloRequest
 from kesit_privacy.instruction import Canaries, Instruction, instruction_hash

@@ -23,9 +23,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.common.serde import message_to_proto  # isort: skip
 
 from kesit_client.app import make_app
-from kesit_client.cache import ArrayRows
 from kesit_client.errors import SourceError
 from kesit_client.node import Node
+from kesit_client.rows.cache import ArrayRows
 from kesit_privacy.errors import ProtocolError
 from kesit_privacy.features import CodeArray
 from kesit_privacy.wire import (

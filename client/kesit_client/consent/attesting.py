@@ -25,7 +25,7 @@ from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import Reason
 from kesit_client.errors import ClientError, ConsentError
-from kesit_client.store import RUN_DAYS, Store
+from kesit_client.ledger.store import RUN_DAYS, Store
 from kesit_privacy import merkle
 from kesit_privacy.attestation import EXCLUDED, INCLUDED, Attestation, Proof, commitment
 from kesit_privacy.files import replacing
@@ -160,7 +160,7 @@ def _tree(home: Path, moment: Moment, study: Study) -> tuple[int, str]:
     """
     with closing(ConsentStore.open(home, create=False)) as store:
         while True:
-            with store.reading() as connection:
+            with store.counting() as connection:
                 kept, removals = _kept(connection, moment.run), store.removals(connection)
                 if kept is not None:
                     return kept

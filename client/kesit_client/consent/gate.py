@@ -132,7 +132,7 @@ class Gate:
         """
         keys = pl.Series("key", [row.tobytes() for row in pseudonyms], dtype=pl.Binary)
         store = self._opened()
-        with store.reading() as connection:
+        with store.counting() as connection:
             known = store.numbers(connection, keys)
             eligible = self._eligible(connection, self._now())
         rows = pl.DataFrame({"key": keys}).join(known, on="key", how="left", maintain_order="left")
@@ -146,7 +146,7 @@ class Gate:
             ConsentError: the consents cannot be read, or the moment not be kept.
         """
         now = self._now()
-        with self._opened().reading() as connection:
+        with self._opened().counting() as connection:
             eligible = self._eligible(connection, now)
         counted, study = _chosen(eligible, numbers), self.study
         moment = Moment(run, study.hash, study.purpose, study.legal_basis, now, self._head())
@@ -170,7 +170,10 @@ class Gate:
         return int(self.clock() * SECOND)
 
     def _opened(self) -> ConsentStore:
+        if self._store is not None and self._store.replaced:
+            self.close()
         if self._store is None:
+            self._events = None
             self._store = ConsentStore.open(self.home, create=False)
         return self._store
 
@@ -213,7 +216,7 @@ def allowed(
     """
     with closing(ConsentStore.open(home, create=False)) as store:
         keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
-        with store.reading() as connection:
+        with store.counting() as connection:
             require_clock(store, connection, int(now * SECOND))
             known = store.numbers(connection, keys)
             read = standing.read(connection, purpose, basis, special=special)

@@ -104,6 +104,7 @@ def import_file(
             _earliest_grants(connection, raw),
             _erased(store, connection, raw),
             objecting(connection),
+            settings.controllers,
         )
         found = examine(raw, known)
         new = store.append(connection, found.events, found.terms, moment)

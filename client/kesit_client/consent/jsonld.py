@@ -22,6 +22,7 @@ CONTEXT: Final[dict[str, str]] = {
     "tr-kvkk": TR_KVKK,
     "xsd": "http://www.w3.org/2001/XMLSchema#",
 }
+_NESTED: Final = ("event", "party", "event_fields")
 _FIELDS: Final = frozenset((*EVENT_FIELDS, *TERMS))
 
 
@@ -29,10 +30,10 @@ def read_records(path: Path) -> list[dict[str, str | None]]:
     """Records of a JSON-LD file, field by field as text.
 
     Raises:
-        ConsentError: no JSON, or no records.
+        ConsentError: no JSON, no records, or one that states a field twice.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ConsentError(
             f"{path}: is no JSON in UTF-8 ({error}).", remedy="Export it again."
@@ -42,7 +43,12 @@ def read_records(path: Path) -> list[dict[str, str | None]]:
         raise ConsentError(
             f"{path}: holds no records.", remedy='Give a list, or an object with "@graph".'
         )
-    return [_record(item) for item in found]
+    try:
+        return [_record(item) for item in found]
+    except (ValueError, RecursionError) as error:
+        raise ConsentError(
+            f"{path}: a record cannot be read ({error}).", remedy="Export it again."
+        ) from error
 
 
 def write_records(records: Iterable[Mapping[str, Any]]) -> bytes:
@@ -55,17 +61,31 @@ def write_records(records: Iterable[Mapping[str, Any]]) -> bytes:
     return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two values of one name, one would hide the other."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]!r} stands twice in one object")
+    return found
+
+
 def _record(item: Any) -> dict[str, str | None]:
     """A record's own fields, and those of its `event` and `party` objects."""
     if not isinstance(item, dict):
         return {}
-    flat = dict(item)
-    for nested in ("event", "party", "event_fields"):
-        inner = flat.pop(nested, None)
-        if isinstance(inner, dict):
-            flat |= inner
-    named = {_short(name): value for name, value in flat.items()}
-    return {name: _text(value) for name, value in named.items() if name in _FIELDS}
+    parts = [item, *(item.get(name) for name in _NESTED)]
+    named = [
+        (_short(name), value)
+        for part in parts
+        if isinstance(part, dict)
+        for name, value in part.items()
+    ]
+    return {
+        name: _text(value)
+        for name, value in _once([pair for pair in named if pair[0] in _FIELDS]).items()
+    }
 
 
 def _short(name: str) -> str:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
+import sqlalchemy as sa
 
 from kesit_client.consent import frames, standing
 from kesit_client.consent.events import ISTANBUL, SECOND, Event, from_us, now_us
+from kesit_client.consent.models import EventRow
 from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore
-from kesit_client.consent.terms import CONSENT, GRANTS, EventType, Reason
+from kesit_client.consent.terms import BASES, CONSENT, GRANTS, INVISIBLE, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights.marking import mark
 
@@ -51,7 +53,8 @@ def person_id(text: str) -> str:
         ConsentError: it holds what cannot be seen, and would be another person's.
     """
     found = unicodedata.normalize("NFC", text.strip())
-    if any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in found):
+    lost = any(unicodedata.category(letter) == "Cs" for letter in found)
+    if lost or pl.Series([found]).str.contains(INVISIBLE)[0]:
         raise ConsentError(
             f"The id {ascii(found)[:80]} holds characters that cannot be seen.",
             remedy="Type it anew, in UTF-8.",
@@ -87,6 +90,29 @@ def stand(
     return found
 
 
+def stand_on_each(
+    store: ConsentStore, purposes: Iterable[str], now: int | None = None
+) -> list[Standing]:
+    """How everybody stands towards each purpose, on each ground that anything was given on.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    wanted = tuple(purposes)
+    query = sa.select(EventRow.purpose, EventRow.basis).where(
+        EventRow.purpose.in_(wanted), EventRow.type.in_([kind.value for kind in GRANTS])
+    )
+    with store.reading() as connection:
+        given = {(purpose, basis) for purpose, basis in connection.execute(query.distinct())}
+    return [
+        found
+        for purpose in wanted
+        for basis in BASES
+        if basis == CONSENT or (purpose, basis) in given
+        for found in stand(store, [purpose], basis, now)
+    ]
+
+
 def history(store: ConsentStore, principal: str, *, need: bool = True) -> list[Event]:
     """All events of one person, oldest first.
 
@@ -95,6 +121,15 @@ def history(store: ConsentStore, principal: str, *, need: bool = True) -> list[E
     """
     events = frames.events_of(_known(store, principal, need=need))
     return [event for event in events if event.type is not EventType.ERASED]
+
+
+def states_of(events: Sequence[Event], now: int) -> list[tuple[str, str, ConsentState]]:
+    """(purpose, ground, state) of one person whose events these are, for all that was given."""
+    given = dict.fromkeys((event.purpose, event.basis) for event in events if event.grants)
+    granted = {purpose for purpose, _ in given}
+    bare = [event.purpose for event in events if event.purpose not in granted]
+    pairs = [*given, *dict.fromkeys((purpose, CONSENT) for purpose in bare)]
+    return [(to, on, state(events, now, purpose=to, basis=on)) for to, on in pairs]
 
 
 def states(

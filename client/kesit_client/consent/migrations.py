@@ -78,6 +78,11 @@ SCRIPTS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE leaf_anew RENAME TO leaf",
         "CREATE INDEX ix_leaf_person ON leaf (person)",
     ),
+    # 5: changes are numbered, so that a restored store is noticed.
+    (
+        "CREATE TABLE written (number BIGINT NOT NULL PRIMARY KEY, token VARCHAR(32) NOT NULL,"
+        " events BIGINT NOT NULL)",
+    ),
 )
 ONLY: Final = {4: "sqlite"}
 """Versions whose script is for one kind of database alone; the other kind is so already."""

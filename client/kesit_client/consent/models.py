@@ -33,6 +33,18 @@ class Meta(Base):
     value: Mapped[str] = mapped_column(Text)
 
 
+class WrittenRow(Base):
+    """One change of the store, whatever it was; see `witness`. Rows are only added.
+
+    `events`: how many there were after it.
+    """
+
+    __tablename__ = "written"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    token: Mapped[str] = mapped_column(String(32))
+    events: Mapped[int] = mapped_column(BigInteger)
+
+
 class Person(Base):
     """One person. Erasure empties `principal`; `key` (a keyed hash of the id) stays.
 

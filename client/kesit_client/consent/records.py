@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from unicodedata import normalize
 
 import polars as pl
 
@@ -23,6 +24,7 @@ from kesit_client.consent.terms import (
     DPV_STATUS,
     EVENT_FIELDS,
     GRANTS,
+    INVISIBLE,
     NEEDED_TERMS,
     TERMS,
     TYPE_OF_WORD,
@@ -32,7 +34,6 @@ from kesit_privacy import canonical
 
 LONGEST: Final = 4000
 _CONTROL: Final = r"[\x00-\x1f\x7f]"
-_INVISIBLE: Final = r"[\p{Cc}\p{Cf}]"
 _ROUNDED: Final = r"^[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+$"
 _MOJIBAKE: Final = "Ä±|ÄŸ|ÅŸ|Ä°|Ã§|Ã¶|Ã¼|Å\u009e|Ä\u009e"
 """ı ğ ş İ ç ö ü Ş Ğ in UTF-8 that was read as Windows-1252 or -1254."""
@@ -60,6 +61,7 @@ class Known:
         grants: `principal`, `purpose`, `known_grant` (µs of the earliest consent) in the store.
         erased: `principal`, `erased_at` (µs).
         objecting: persons whose objection is a request that is open here.
+        controllers: to one of whom each ground must have been given; None for anybody.
     """
 
     now: int
@@ -70,6 +72,7 @@ class Known:
     grants: pl.DataFrame | None = None
     erased: pl.DataFrame | None = None
     objecting: frozenset[str] = frozenset()
+    controllers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
         ),
         *((col(name).is_null(), f"{name} is missing") for name in NEEDED),
         (
-            person.str.contains(_INVISIBLE),
+            person.str.contains(INVISIBLE),
             "pii_principal_id holds invisible characters: it would be another person's",
         ),
         (
@@ -276,6 +279,10 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
             ),
         ),
         (
+            col("grant") & ~_named("pii_controllers", known.controllers),
+            "pii_controllers names none of the controllers of consent.toml: it was given to others",
+        ),
+        (
             consent & pl.any_horizontal(col(name).is_null() for name in _OF_CONSENTS),
             pl.format("missing: {} (a consent needs each)", _missing(_OF_CONSENTS)),
         ),
@@ -321,6 +328,15 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
             "this person's data were erased after that",
         ),
     ]
+
+
+def _named(column: str, names: tuple[str, ...] | None) -> pl.Expr:
+    """Whether one of `names` is among a row's, which stand between semicolons."""
+    if names is None:
+        return pl.lit(True)
+    wanted = [normalize("NFC", name.strip()) for name in names]
+    own = pl.col(column).str.split(";").list.eval(pl.element().str.strip_chars().is_in(wanted))
+    return own.list.any()
 
 
 def _missing(names: Iterable[str]) -> pl.Expr:

@@ -27,6 +27,8 @@ class ConsentSettings:
     Attributes:
         url: of the store (SQLAlchemy); by default the file consent.sqlite in the client's folder.
         purposes: for which records may be imported, beside those of the policy.
+        controllers: whose consents these are, as `pii_controllers` names them; a consent that was
+            given to another is refused. None if nobody said.
         defaults: values of shared fields (`terms.TERMS`) that a file does not state.
         max_file_mb: larger files are refused.
         retention_years: how long a consent's proof is kept after it ended.
@@ -36,6 +38,7 @@ class ConsentSettings:
 
     url: str | None = None
     purposes: tuple[str, ...] = ()
+    controllers: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     defaults: dict[str, str] = Field(default_factory=dict)
     max_file_mb: Annotated[float, Field(gt=0, le=1 << 20)] = 2048.0
     retention_years: Annotated[int, Field(ge=1, le=30)] = 3

@@ -6,14 +6,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from kesit_client import approvals
 from kesit_client.consent.attesting import attest
 from kesit_client.errors import ClientError
 from kesit_client.home import BOOKS, IDENTITY, POLICY
-from kesit_client.journal import HELLO, read_log
-from kesit_client.policy import Policy
-from kesit_client.preflight import existing_books
-from kesit_client.rule_facts import settled
+from kesit_client.ledger.journal import HELLO, read_log
+from kesit_client.owner import approvals
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.preflight import existing_books
+from kesit_client.owner.rule_facts import settled
 from kesit_privacy.identity import Identity
 from kesit_privacy.keyfiles import Unlock, from_environment
 from kesit_privacy.study_file import load_study

@@ -33,6 +33,7 @@ from kesit_client.consent.terms import (
     Reason,
 )
 from kesit_privacy.model_file import ScoringModel
+from kesit_privacy.segment_file import SegmentModel
 from kesit_privacy.study import Study
 
 
@@ -81,8 +82,8 @@ def state(
     return ConsentState(_standing(latest, own, past, now, special), last)
 
 
-def reads_special(source: Study | ScoringModel) -> bool:
-    """Whether a feature of the study or model is a special category (art. 6)."""
+def reads_special(source: Study | ScoringModel | SegmentModel) -> bool:
+    """Whether a feature of the study or its result is a special category (art. 6)."""
     return any("special-category" in feature.tags for feature in source.features)
 
 

@@ -2,7 +2,8 @@
 
 SQLite (a file in the client's folder, readable by its owner alone) or PostgreSQL, through the same
 models. Each change is one transaction: a full disk, a lock or a crash leaves what was there before.
-Writers take turns, so that an event's number tells what was recorded before it.
+Writers take turns, so that an event's number tells what was recorded before it. A store that was
+restored from a backup is noticed (`witness`): it can be read and written, but counts nobody.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import Any, Final
 
 import polars as pl
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kesit_client.consent import frames, migrations
+from kesit_client.consent import frames, migrations, witness
+from kesit_client.consent.engine import make_engine
 from kesit_client.consent.events import Event, now_us
 from kesit_client.consent.models import Base, EventRow, LeafRow, Meta, Person, Terms
 from kesit_client.consent.settings import STORE, ConsentSettings
@@ -30,8 +32,6 @@ from kesit_client.rights.models import ExportPersonRow, IncidentPersonRow, MarkR
 BUSY_SECONDS: Final = 30.0
 CHUNK: Final = 20_000
 """Rows that are handed to the driver at a time."""
-CACHE_KB: Final = 200_000
-"""SQLite's page cache: with its own 2 MB an import of a million rows takes many times as long."""
 FEW: Final = 500
 """Up to so many values are looked up by name; of more the whole column is read."""
 _WRITERS: Final = 0x6B657369
@@ -41,11 +41,13 @@ _WRITERS: Final = 0x6B657369
 class ConsentStore:
     """Open with `ConsentStore.open(home)`."""
 
-    def __init__(self, engine: Engine, name: str, busy: float = BUSY_SECONDS) -> None:
+    def __init__(self, engine: Engine, name: str, home: Path, busy: float = BUSY_SECONDS) -> None:
         self.engine = engine
+        self.home = home
         self.name = name
         self.busy = busy
         self.id = ""
+        self._file: tuple[Path, int] | None = None
         self._key = b""
 
     @classmethod
@@ -75,11 +77,12 @@ class ConsentStore:
                 f"{path}: there is no consent store.",
                 remedy="`kesit client consent import FILE` makes it.",
             )
-        store = cls(
-            _engine(settings.url, path, busy), "the database" if settings.url else str(path), busy
-        )
+        name = "the database" if settings.url else str(path)
+        store = cls(make_engine(settings.url, path, busy), name, home, busy)
         try:
             store._prepare(path if settings.url is None else None)
+            store._file = None if settings.url else (path, path.stat().st_ino)
+            store._bear_witness()
         except BaseException:
             store.close()
             raise
@@ -107,6 +110,64 @@ class ConsentStore:
             yield connection
 
     @contextmanager
+    def counting(self) -> Iterator[Connection]:
+        """`reading`, for what decides who is counted or given out: not by a restored store.
+
+        Raises:
+            ConsentStoreError: the database refuses, or the store looks restored.
+        """
+        with self._errors("read"):
+            seen = witness.read(self.home)
+        with self.reading() as connection:
+            reason = witness.doubt(connection, self.id, seen)
+            if reason is not None:
+                raise ConsentStoreError(
+                    f"{self.name}: the consent store looks restored from a backup: {reason}."
+                    " Withdrawals and objections may be missing.",
+                    remedy="Import every file since the backup again, note what persons asked for"
+                    " since then, and say so: `kesit client consent accept-restored`.",
+                )
+            yield connection
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies in the place of the one that is open; then open it anew."""
+        if self._file is None:
+            return False
+        path, inode = self._file
+        try:
+            return path.stat().st_ino != inode
+        except OSError:
+            return True
+
+    def require_whole(self) -> None:
+        """Refuse a store that looks restored.
+
+        Raises:
+            ConsentStoreError: as for `counting`.
+        """
+        with self.counting():
+            return
+
+    @property
+    def restored(self) -> str | None:
+        """Why this store looks restored from a backup, or None."""
+        with self._errors("read"):
+            seen = witness.read(self.home)
+        with self.reading() as connection:
+            return witness.doubt(connection, self.id, seen)
+
+    def accept_restored(self) -> None:
+        """The owner says that the store is up to date again.
+
+        Raises:
+            ConsentStoreError: the disk refuses.
+        """
+        with self.writing():  # a change that says how many events there are now
+            pass
+        self._bear_witness(trust=True)
+
+    @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One transaction, whole or not at all.
 
@@ -123,6 +184,20 @@ class ConsentStore:
                 connection.exec_driver_sql(wait)
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
             yield connection
+            witness.add(connection)
+        if self.id:  # else the store is still being made
+            self._bear_witness()
+
+    def _bear_witness(self, *, trust: bool = False) -> None:
+        """The witness sees what was committed; one that lags because of a crash does so later."""
+        try:
+            witness.bring_up(self.home, self.id, self.reading, trust=trust)
+        except OSError as error:
+            raise ConsentStoreError(
+                f"{self.home / witness.WITNESS}: cannot be written ({error.strerror}); what was to"
+                " be recorded is recorded.",
+                remedy="Check the folder and the room on the disk.",
+            ) from error
 
     def pseudonyms(self, principals: Sequence[str]) -> list[bytes]:
         """Keyed hashes (16 bytes) of ids; without the store nobody can link them."""
@@ -367,39 +442,3 @@ def fetch(connection: Connection, query: Any, schema: dict[str, Any]) -> pl.Data
     assert result.cursor is not None
     # The driver's own tuples: a million of SQLAlchemy's rows take seconds.
     return pl.DataFrame(result.cursor.fetchall(), schema=schema, orient="row")
-
-
-def _engine(url: str | None, path: Path, busy: float) -> Engine:
-    try:
-        if url is not None and sa.make_url(url).get_backend_name() != "postgresql":
-            raise sa.exc.ArgumentError  # without this file's pragmas an erasure would leave traces
-        if url is not None:
-            return sa.create_engine(url)
-        engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": busy}
-        )
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
-        raise ConsentStoreError(
-            f"The consent store's URL cannot be used ({type(error).__name__}).",
-            remedy="Give one such as postgresql+psycopg://user@host/consents; its driver must be"
-            " installed (`pip install 'kesit[postgresql]'`).",
-        ) from None
-
-    @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # BEGIN is said below, not guessed by the driver
-        for pragma in (
-            "journal_mode = WAL",  # an import never keeps a sum from reading
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            "secure_delete = ON",
-            f"cache_size = -{CACHE_KB}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("kesit_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine

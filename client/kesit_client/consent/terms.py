@@ -17,6 +17,12 @@ BASES: Final[tuple[str, ...]] = get_args(LegalBasis)
 FOREVER: Final = (1 << 62) - 1
 """A moment (µs) that never comes: no end, or a minor whose birth date is not known."""
 ADULT_YEARS: Final = 18
+INVISIBLE: Final = (
+    r"[\p{Cc}\p{Cf}\x{34f}\x{115f}\x{1160}\x{17b4}\x{17b5}\x{2028}\x{2029}\x{3164}\x{ffa0}"
+    r"\x{fe00}-\x{fe0f}\x{e0100}-\x{e01ef}]"
+)
+"""A sign that cannot be seen (in polars' regular expressions): control and format characters,
+joiners, fillers, variation selectors, and the ends of lines that would split a list of ids."""
 
 
 class EventType(IntEnum):

@@ -22,11 +22,11 @@ from kesit_client.home import (
     NODE_KEY,
     POLICY,
     last_changes,
-    open_node,
     read_members,
 )
 from kesit_client.node import Node
-from kesit_client.policy import Policy
+from kesit_client.opening import open_node
+from kesit_client.owner.policy import Policy
 from kesit_privacy.bundle import POINTER_HASH
 from kesit_privacy.keyfiles import Unlock, is_locked
 from kesit_privacy.node_keys import load_node_key

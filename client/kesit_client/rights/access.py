@@ -102,9 +102,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
     traced = traces(store, principal)
     # Who asks, or whose data were given to somebody, is told so even if no record speaks of it.
     events = keeping.history(store, principal, need=not (asked or traced))
-    purposes = list(dict.fromkeys(event.purpose for event in events))
     shared = shared_fields(store)
-    states = keeping.states(store, principal, purposes, moment) if events else {}
     return {
         "pii_principal_id": principal,
         "made_at": show_time(moment),
@@ -122,7 +120,10 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             }
             for event in events
         ],
-        "states": {purpose: found.reason.word for purpose, found in states.items()},
+        "states": [
+            {"purpose": purpose, "lawful_basis": basis, "state": found.reason.word}
+            for purpose, basis, found in keeping.states_of(events, moment)
+        ],
         "runs": [
             {
                 "run": item.name,
@@ -185,7 +186,10 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
     parts: list[tuple[str, list[str]]] = [
         (
             "states",
-            [f"{purpose}: {said(reason)}" for purpose, reason in report["states"].items()],
+            [
+                f"{s['purpose']} ({words['ground']}: {said(s['lawful_basis'])}): {said(s['state'])}"
+                for s in report["states"]
+            ],
         ),
         (
             "events",

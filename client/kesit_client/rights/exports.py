@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from kesit_client.consent.models import Person
 from kesit_client.consent.reading import not_utf8
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError
+from kesit_client.rights.marking import mark
 from kesit_client.rights.models import ExportPersonRow, ExportRow, MarkRow, NoticeRow
 
 SEPARATORS: Final = (";", ",", "\t")
@@ -77,7 +79,7 @@ def read_ids(path: Path) -> list[str]:
         ) from error
     if broken := not_utf8(data):
         raise ConsentError(f"{path}: {broken}.", remedy="Save the file as UTF-8.")
-    lines = data.decode("utf-8-sig").splitlines()
+    lines = re.split("\r\n|\n|\r", data.decode("utf-8-sig"))  # no other sign ends a line
     for number, line in enumerate(lines, 1):
         if any(sign in line.strip() for sign in SEPARATORS) or "\0" in line:
             raise ConsentError(f"{path}: line {number} is more than an id.", remedy=ONE_A_LINE)
@@ -95,6 +97,9 @@ def record_export(
     channel: str | None = None,
 ) -> Export:
     """Note that a recipient got data of these persons; `permitted` says who may be in it.
+
+    What was given out is noted, whoever is in it: the register must be whole. Who had withdrawn for
+    its purpose is marked at once.
 
     Args:
         purpose: only withdrawals for it mark the export; None for all.
@@ -125,6 +130,7 @@ def record_export(
         numbers = store.people(connection, people)
         rows = pl.DataFrame({"person": numbers}, schema={"person": pl.Int64})
         store.add(connection, ExportPersonRow, rows.with_columns(export=pl.lit(number)))
+        late = 0 if purpose is None else mark(connection, moment, number)
     return Export(
         number,
         recipient.strip(),
@@ -133,6 +139,8 @@ def record_export(
         len(people),
         purpose,
         channel,
+        withdrew=late,
+        untold=late,
         unknown=len(people) - int(known),
     )
 

@@ -29,7 +29,7 @@ class Mark:
     acknowledged_at: int | None
 
 
-def mark(connection: Connection, now: int) -> int:
+def mark(connection: Connection, now: int, made: int | None = None) -> int:
     """Mark the exports of everybody who withdrew after them; how many marks are new.
 
     A withdrawal counts for an export that was made before it, or before it was recorded, unless a
@@ -37,6 +37,9 @@ def mark(connection: Connection, now: int) -> int:
 
     Args:
         connection: of `ConsentStore.writing`, the withdrawals recorded.
+        made: an export for a purpose that is being noted: whoever had withdrawn by then is marked
+            in it, too. A list that was drawn up before the withdrawal holds the person, and its
+            recipient must be told as well.
     """
     event, export, holds = EventRow, ExportRow, ExportPersonRow
     again = EventRow.__table__.alias("again")
@@ -54,7 +57,9 @@ def mark(connection: Connection, now: int) -> int:
         .join(event, event.person == holds.person)
         .where(
             event.type == EventType.WITHDRAWN.value,
-            sa.or_(event.time >= export.exported_at, event.recorded_at >= export.exported_at),
+            sa.or_(event.time >= export.exported_at, event.recorded_at >= export.exported_at)
+            if made is None
+            else export.id == made,
             sa.or_(export.purpose.is_(None), export.purpose == event.purpose),
             ~regained,
             ~marked,

@@ -46,16 +46,16 @@ def permitted(
         now: µs; None for the present, by a clock that must not be behind the store.
 
     Raises:
-        ConsentStoreError: the store cannot be read, or this clock is behind it; then nobody may be
-            exported.
+        ConsentStoreError: the store cannot be read or looks restored, or this clock is behind it;
+            then nobody may be exported.
     """
     moment, people = now_us() if now is None else now, list(dict.fromkeys(ids))
     if now is None:
-        with store.reading() as connection:
+        with store.counting() as connection:
             require_clock(store, connection, moment)
     reasons = _reasons(store, people, purpose, basis, moment)
     objecting = suppressed(store, people)
-    with store.reading() as connection:
+    with store.counting() as connection:
         approved = iys.approved(connection, channel, moment) if channel is not None else None
         keys = dict(zip(people, store.pseudonyms(people), strict=True))
     fine, refused = [], dict[str, int]()
@@ -77,7 +77,7 @@ def _reasons(
 ) -> dict[str, str | None]:
     """What stands against each person's ground, or None."""
     keys = pl.Series("key", store.pseudonyms(people), dtype=pl.Binary)
-    with store.reading() as connection:
+    with store.counting() as connection:
         decided = standing.decide(standing.read(connection, purpose, basis), now, basis)
         numbers = store.numbers(connection, keys)
     table = pl.DataFrame({"id": people, "key": keys}).join(numbers, on="key", how="left")

@@ -26,7 +26,7 @@ from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import EventType
 from kesit_client.errors import ConsentError
 from kesit_client.home import POLICY
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_client.rights import exports
 from kesit_client.rights.clocks import (
     BREACH,
@@ -228,7 +228,7 @@ def open_objections(store: ConsentStore) -> frozenset[str]:
     Raises:
         ConsentStoreError: the store cannot be read; then no code may be used.
     """
-    with store.reading() as connection:
+    with store.counting() as connection:
         return frozenset(open_since(connection)["principal"])
 
 

@@ -68,4 +68,4 @@ class TrainedWeights(Query):
         return 0
 
     def _sum_chunk(self, codes: CodeArray) -> NoReturn:
-        raise TypeError("weights are trained (kesit_client.training), no sum of rows")
+        raise TypeError("weights are trained (kesit_client.neural.training), no sum of rows")

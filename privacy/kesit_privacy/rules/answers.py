@@ -88,7 +88,7 @@ _FACTS: Final[dict[str, Words]] = {
 _CONDITIONS: Final[dict[str, Words]] = {
     "profiling": Words(
         "Tag every feature, and write `profiling` in the study's [processing] table.",
-        "Her özelliği etiketleyin ve çalışmanın [processing] tablosuna `profiling` yazın.",
+        "Her özniteliği etiketleyin ve çalışmanın [processing] tablosuna `profiling` yazın.",
     ),
     "automated-decisions": Words(
         "Write `automated_decisions` in the study's [processing] table.",

@@ -11,7 +11,7 @@ from kesit_privacy.study import Study
 
 PROFILING_TAGS: Final = ("profiling", "behaviour-tracking", "sentiment")
 
-_GROUNDS_TR: Final = {
+GROUNDS_TR: Final = {
     "explicit-consent": "açık rıza",
     "law": "kanunlarda açıkça öngörülme",
     "protection-of-life": "hayatın veya beden bütünlüğünün korunması",
@@ -25,10 +25,39 @@ _GROUNDS_TR: Final = {
     "association-members": "vakıf, dernek ve sendika üyeliği",
 }
 
+BASES_TR: Final = {
+    "adequacy": "yeterlilik kararı",
+    "standard-contract": "standart sözleşme",
+    "binding-corporate-rules": "bağlayıcı şirket kuralları",
+    "undertaking": "taahhütname",
+    "derogation": "istisnai hâl",
+    "explicit-consent": "açık rıza",
+    "none": "dayanak yok",
+}
+
+KINDS_TR: Final = {
+    "balancing-test": "denge testi",
+    "bank-review": "banka uyum incelemesi",
+    "human-review": "insan incelemesi",
+    "impact-assessment": "etki değerlendirmesi",
+    "periodic-disposal": "periyodik imha",
+    "privacy-notice": "aydınlatma metni",
+    "processing-agreement": "işleme sözleşmesi",
+    "processing-record": "işleme kaydı",
+    "security-measures": "güvenlik tedbirleri",
+    "stop-and-delete": "durdurma ve silme",
+    "transfer-review": "aktarım incelemesi",
+    "verbis-exemption": "VERBİS muafiyeti",
+    "verbis-registration": "VERBİS kaydı",
+    "verbis-scope": "VERBİS kapsamı",
+    "withdrawal-channel": "geri alma kanalı",
+}
+"""Attestations of the packs that come with Kesit; a pack of one's own may name others."""
+
 COUNTS: Final[dict[str, Words]] = {
     "consents.without_valid": Words(
         "customers included without the valid consent that the ground asks for",
-        "dayanılan şartın gerektirdiği geçerli açık rızası olmadan dahil edilen müşteri",
+        "dayanılan şartın gerektirdiği geçerli açık rıza olmadan dahil edilen müşteri",
     ),
     "consents.without_purpose": Words(
         "consents that do not name this purpose", "bu amacı belirtmeyen açık rıza kaydı"
@@ -139,7 +168,17 @@ LABELS: Final[dict[str, Words]] = {**COUNTS, **MEASURES, **FLAGS}
 
 def ground_tr(ground: str | None) -> str:
     """A ground of the study file, as Turkish calls it."""
-    return "-" if ground is None else f"{_GROUNDS_TR[ground]} ({ground})"
+    return "-" if ground is None else f"{GROUNDS_TR[ground]} ({ground})"
+
+
+def basis_tr(basis: str | None) -> str:
+    """A basis of a transfer abroad, as Turkish calls it."""
+    return "?" if basis is None else f"{BASES_TR[basis]} ({basis})"
+
+
+def kind_tr(kind: str) -> str:
+    """A kind of attestation, as Turkish calls it; the file's word stands beside it."""
+    return f"{KINDS_TR[kind]} ({kind})" if kind in KINDS_TR else kind
 
 
 def value_of(facts: Facts, key: str) -> int | bool | None:

@@ -54,9 +54,9 @@ def attested_release(
             said[flag] = any(_holds(a, today) for a in own)
     audits = [a for a in held if a.kind == DIFFERENCING]
     if audits and withdrawn is not None:
-        said["differencing_rerun"] = any(
-            _holds(audit, today) and audit.date >= withdrawn for audit in audits
-        )
+        days = [audit.date for audit in audits if _holds(audit, today)]
+        if withdrawn not in days or max(days) > withdrawn:  # of one day nobody knows the order
+            said["differencing_rerun"] = any(day > withdrawn for day in days)
     return replace(seen or ReleaseFacts(), **said) if said else seen
 
 

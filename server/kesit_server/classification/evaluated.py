@@ -12,10 +12,8 @@ from kesit_server.classification.judging.expected import Expected
 from kesit_server.classification.judging.judged import Judged
 from kesit_server.classification.judging.released import Released
 from kesit_server.classification.judging.uplift import uplift
+from kesit_server.results import EVALUATION
 from kesit_server.sums import Sums
-
-EVALUATION = "evaluation.json"
-"""Name of the file in a result folder."""
 
 FORMAT = 1
 """Of evaluation.json; it changes when a program that reads an older one must change."""

@@ -22,7 +22,7 @@ from kesit_privacy.errors import KesitError
 from kesit_privacy.files import slug
 from kesit_privacy.keyfiles import Unlock, from_environment
 from kesit_privacy.model_file import MODEL
-from kesit_privacy.spending import read_log, sign_log
+from kesit_privacy.spending import read_log
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import load_study
 from kesit_server import results, run_book
@@ -38,7 +38,7 @@ from kesit_server.errors import DeploymentError, ResultError
 from kesit_server.federation import Federation
 from kesit_server.pots import Spent
 from kesit_server.run_book import KeptRun
-from kesit_server.statement import as_text, privacy_statement
+from kesit_server.statement import statement_files
 
 STUDY = "study.toml"
 DEADLINE_SECONDS = 90.0
@@ -197,14 +197,7 @@ def _go_on(
         found.append(Ran(run, place, federation, finding))
 
     def fail(federation: Federation, error: KesitError) -> None:
-        statement = privacy_statement(federation, error)
-        files = {
-            results.PRIVACY: results.as_json(statement),
-            results.STATEMENT: as_text(statement).encode(),
-            results.STUDY: study.canonical,
-            results.SPENDING: sign_log(federation.spending, identity),
-        }
-        results.write_folder(place, files)
+        results.write_folder(place, statement_files(federation, identity, error))
         book.end(FAILED)
         watch.on_event(f"what was spent stands in {place}")
 

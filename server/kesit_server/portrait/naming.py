@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kesit_server.portrait.traits import Trait
-from kesit_server.wording import Vocabulary, Wording, capitalised, number, percent
+from kesit_server.wording import CELLS, Vocabulary, Wording, capitalised, number, percent
 
 FIRST_TRAITS = 2
 MOST_TRAITS = 4
 """Features in a name: two, and up to four where two segments would be called the same."""
-
-_CELLS = {"(unknown)": "(bilinmeyen)", "(missing)": "(eksik)"}
 
 
 AVERAGE = Wording("Average customer", "Ortalama müşteri")
@@ -104,7 +102,7 @@ def phrase(trait: Trait, vocabulary: Vocabulary) -> Wording:
             if trait.effect > 0
             else Wording("less often", "daha seyrek")
         )
-        level = Wording(trait.level, _CELLS.get(trait.level, trait.level))
+        level = CELLS.get(trait.level, Wording(trait.level, trait.level))
         return Wording(f"{english} {how.en} {level.en}", f"{turkish} {how.tr} {level.tr}")
     grade = Wording("high", "yüksek") if trait.effect > 0 else Wording("low", "düşük")
     if trait.strong:

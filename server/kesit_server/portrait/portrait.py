@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kesit_server import results
+from kesit_privacy.features import plain
+from kesit_privacy.segment_file import SEGMENTS
 from kesit_server.portrait.cards import Card, segment_cards
 from kesit_server.portrait.density import DensityClusters, density_clusters
 from kesit_server.portrait.hierarchy import Dendrogram, dendrogram
@@ -29,6 +30,7 @@ NOTES = (
     " number counts as the feature's overall mean",
     "stability: Jaccard similarity of the segment with its like when the study is gone through"
     " again with other noise",
+    "assignment: what `kesit client segment` needs; centres in grid steps, 16,384 to a range",
     "fit: distances are in public ranges, 1 is one feature's whole range; customers farther than"
     " `reach` count as if they were at it",
 )
@@ -47,7 +49,7 @@ class Portrait:
     @property
     def file(self) -> str:
         """Name of its JSON file."""
-        return results.SEGMENTS
+        return SEGMENTS
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,11 +58,19 @@ class Portrait:
             "kesit_segments": FORMAT,
             "notes": list(NOTES),
             "labels": {
-                name: words.as_dict() for name, words in labels(self.segments.space).items()
+                name: words.as_dict()
+                for name, words in labels(self.segments.space.features).items()
             },
             "choice_of_k": None if choice is None else choice.as_dict(),
             "fit": None if fit is None else fit.as_dict(),
             "segments": [card.as_dict() for card in self.cards],
+            "assignment": {
+                "purpose": self.segments.study.purpose,
+                "legal_basis": self.segments.study.legal_basis,
+                "features": [plain(feature) for feature in self.segments.space.features],
+                "centres": self.segments.centres.astype(int).tolist(),
+                "fill": list(self.segments.fill),
+            },
             "dendrogram": self.tree.as_dict(),
             "density": self.density.as_dict(),
         }
@@ -82,7 +92,7 @@ def portray(segments: Segmentation, rng: np.random.Generator) -> Portrait:
         synopsis,
         rehearsed,
         min_size=segments.study.thresholds.min_segment_size,
-        labels=labels(segments.space),
+        labels=labels(segments.space.features),
     )
     return Portrait(
         segments,

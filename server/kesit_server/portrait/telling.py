@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from kesit_server import reading, results, wording
+from kesit_privacy.segment_file import SEGMENTS
+from kesit_server import reading, wording
 from kesit_server.portrait.cards import Card
 from kesit_server.portrait.hierarchy import Dendrogram
 from kesit_server.reading import Heading
@@ -89,7 +90,7 @@ def read(folder: Path) -> Telling:
     Raises:
         ResultError: there is none, or it is broken, or no file of this version of Kesit.
     """
-    return reading.read_with(folder / results.SEGMENTS, Telling.from_dict)
+    return reading.read_with(folder / SEGMENTS, Telling.from_dict)
 
 
 def _choice_text(choice: Choice, language: Language) -> str:

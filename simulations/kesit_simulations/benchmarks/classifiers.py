@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kesit_client.coding import encode
+from kesit_client.rows.coding import encode
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.errors import KesitError
 from kesit_privacy.features import CodeArray, FloatArray, Numeric

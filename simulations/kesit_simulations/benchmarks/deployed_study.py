@@ -20,7 +20,7 @@ from flwr.app import Message  # isort: skip
 from flwr.serverapp import Grid  # isort: skip
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects  # isort: skip
 
-from kesit_client import approvals
+from kesit_client.owner import approvals
 from kesit_privacy.study_file import load_study
 from kesit_privacy.wire import HELLO, REQUEST
 from kesit_server.courier import Courier, Patience

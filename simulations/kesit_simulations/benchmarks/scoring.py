@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kesit_client.scoring import score
+from kesit_client.results.scoring import score
 from kesit_privacy.model_file import MODEL, ScoringModel
 from kesit_privacy.study_file import study_from_tables
 from kesit_simulations import datasets, studies

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from kesit_privacy.features import STRICT
 from kesit_privacy.rules.facts import Facts
-from kesit_privacy.rules.named import LABELS, MEASURES, value_of
+from kesit_privacy.rules.named import LABELS, MEASURES, kind_tr, value_of
 from kesit_privacy.rules.records import Attestation, Kind
 from kesit_privacy.rules.verdicts import Outcome, Words, failed, not_known, passed, unknown
 
@@ -54,7 +54,7 @@ def attested(facts: Facts, params: AttestedParams) -> Outcome:
     """Missing is inconclusive (or fails, if a clock has run out); expired fails."""
     if facts.today is None:
         return not_known(Words("today's date", "bugünün tarihi"))
-    kinds = ", ".join(params.kinds)
+    kinds = Words(", ".join(params.kinds), ", ".join(map(kind_tr, params.kinds)))
     of_kind = named = [a for a in facts.attestations or () if a.kind in params.kinds]
     if params.for_study:
         if facts.study is None:
@@ -70,29 +70,29 @@ def attested(facts: Facts, params: AttestedParams) -> Outcome:
     if end < facts.today:
         return failed(
             f"{best.kind}: expired on {end:%Y-%m-%d}.",
-            f"{best.kind}: süresi {end:%d.%m.%Y} tarihinde doldu.",
+            f"{kind_tr(best.kind)}: süresi {end:%d.%m.%Y} tarihinde doldu.",
         )
     return passed(
         f"{best.kind}: {best.name}, {best.role}, {best.date:%Y-%m-%d},"
         f" SHA-256 {best.sha256[:16]}...",
-        f"{best.kind}: {best.name}, {best.role}, {best.date:%d.%m.%Y},"
+        f"{kind_tr(best.kind)}: {best.name}, {best.role}, {best.date:%d.%m.%Y},"
         f" SHA-256 {best.sha256[:16]}...",
     )
 
 
-def _missing(facts: Facts, params: AttestedParams, kinds: str) -> Outcome:
+def _missing(facts: Facts, params: AttestedParams, kinds: Words) -> Outcome:
     if params.clock is not None and params.clock_days is not None:
         passed_days = value_of(facts, params.clock)
         if passed_days is not None and passed_days > params.clock_days:
             label = LABELS[params.clock]
             return failed(
-                f"No attestation ({kinds}), and the time is over: {label.en}: {passed_days}.",
-                f"Beyan yok ({kinds}) ve süre dolmuş: {label.tr}: {passed_days}.",
+                f"No attestation ({kinds.en}), and the time is over: {label.en}: {passed_days}.",
+                f"Beyan yok ({kinds.tr}) ve süre dolmuş: {label.tr}: {passed_days}.",
             )
     what = Words("for this study ", "bu çalışma için ") if params.for_study else Words(" ", " ")
     return unknown(
-        f"No attestation {what.en.lstrip()}is kept: {kinds}.",
-        f"Kayıtlı beyan {what.tr.lstrip()}yok: {kinds}.",
+        f"No attestation {what.en.lstrip()}is kept: {kinds.en}.",
+        f"Kayıtlı beyan {what.tr.lstrip()}yok: {kinds.tr}.",
     )
 
 

@@ -14,6 +14,7 @@ from kesit_privacy.processing import Region
 from kesit_privacy.rules.checks.numbers import Calendar
 from kesit_privacy.rules.checks.studies import NoParams
 from kesit_privacy.rules.facts import Facts
+from kesit_privacy.rules.named import basis_tr
 from kesit_privacy.rules.records import Place, TransferBasis
 from kesit_privacy.rules.verdicts import (
     Outcome,
@@ -71,24 +72,26 @@ def transfer_based(facts: Facts, params: TransferParams) -> Outcome:
     bad = [place for place in abroad if place.basis is not None and place.basis not in fine]
     if bad:
         return failed(
-            f"Abroad on a basis that does not carry it: {_shown(bad)}.",
-            f"Dayanağı yeterli olmayan yurt dışı aktarım: {_shown(bad)}.",
+            f"Abroad on a basis that does not carry it: {_shown(bad).en}.",
+            f"Dayanağı yeterli olmayan yurt dışı aktarım: {_shown(bad).tr}.",
         )
     open_ends = [place for place in facts.places if place.region is None]
     open_ends += [place for place in abroad if place.basis is None]
     if open_ends:
         return unknown(
-            f"Region or basis is not known of: {_shown(open_ends)}.",
-            f"Ülkesi ya da aktarım dayanağı bilinmiyor: {_shown(open_ends)}.",
+            f"Region or basis is not known of: {_shown(open_ends).en}.",
+            f"Ülkesi ya da aktarım dayanağı bilinmiyor: {_shown(open_ends).tr}.",
         )
     doubtful = [place for place in abroad if place.basis in params.counsel]
     if doubtful:
         return counsel(
-            f"Abroad on a basis that a lawyer must confirm: {_shown(doubtful)}.",
-            f"Hukukçunun teyit etmesi gereken yurt dışı aktarım: {_shown(doubtful)}.",
+            f"Abroad on a basis that a lawyer must confirm: {_shown(doubtful).en}.",
+            f"Hukukçunun teyit etmesi gereken yurt dışı aktarım: {_shown(doubtful).tr}.",
         )
     if abroad:
-        return passed(f"Abroad, with a basis: {_shown(abroad)}.", f"Yurt dışı: {_shown(abroad)}.")
+        return passed(
+            f"Abroad, with a basis: {_shown(abroad).en}.", f"Yurt dışı: {_shown(abroad).tr}."
+        )
     return passed("No place is abroad.", "Yurt dışında yer yok.")
 
 
@@ -150,8 +153,8 @@ def places_agreed(facts: Facts, params: NoParams) -> Outcome:
     outside = [place for place in known if place.region not in processing.regions]
     if outside:
         return failed(
-            f"Outside the study's regions: {_shown(outside)}.",
-            f"Çalışmada belirtilen ülkelerin dışında: {_shown(outside)}.",
+            f"Outside the study's regions: {_shown(outside).en}.",
+            f"Çalışmada belirtilen ülkelerin dışında: {_shown(outside).tr}.",
         )
     if len(known) < len(facts.places):
         names = listed(place.name for place in facts.places if place.region is None)
@@ -183,5 +186,11 @@ def recipients_grounded(facts: Facts, params: RecipientParams) -> Outcome:
     )
 
 
-def _shown(places: list[Place]) -> str:
-    return listed(f"{place.name} ({place.region or '?'}, {place.basis or '?'})" for place in places)
+def _shown(places: list[Place]) -> Words:
+    """Places with region and basis."""
+    return Words(
+        listed(f"{place.name} ({place.region or '?'}, {place.basis or '?'})" for place in places),
+        listed(
+            f"{place.name} ({place.region or '?'}, {basis_tr(place.basis)})" for place in places
+        ),
+    )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kesit_server.wording import Language, Wording
+from kesit_server.wording import Language, Wording, fixed
 from kesit_server.wording import count as whole_number
 
 Z = 1.959963984540054
@@ -192,5 +192,4 @@ def _combined(metrics: Sequence[Metric], weights: Sequence[float], power: int = 
 def _digits(value: float, language: Language, digits: int | None) -> str:
     if digits is None:
         return whole_number(value, language)
-    text = f"{value:.{digits}f}"
-    return text.replace(".", ",") if language == "tr" else text
+    return fixed(value, digits, language)

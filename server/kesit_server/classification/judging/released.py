@@ -31,6 +31,7 @@ class Released:
         cells: for each feature (cells,) customers whom its training counted.
         shares: (classes,) share of each class there.
         threshold: chance from which its own evaluation predicted the second of two classes.
+        notice: what members should know before they agree on the study, or "".
     """
 
     digest: str
@@ -39,6 +40,7 @@ class Released:
     cells: tuple[FloatArray, ...]
     shares: FloatArray
     threshold: float | None
+    notice: str = ""
 
 
 def released_model(study: Study, folder: Path | None) -> Released | None:
@@ -46,7 +48,8 @@ def released_model(study: Study, folder: Path | None) -> Released | None:
 
     Raises:
         StudyError: a model is missing, or is given to a study that evaluates none.
-        ModelError: it cannot be read, is not the one agreed on, or does not fit the study.
+        ModelError: it cannot be read, is not the one agreed on, was released for another purpose,
+            or does not fit the study.
     """
     agreed = None if study.classification is None else study.classification.released
     if agreed is None:
@@ -68,15 +71,17 @@ def released_model(study: Study, folder: Path | None) -> Released | None:
             " with a new study.",
         )
     scoring = model_file.parse(data, path)
+    _check_purpose(study, scoring, path)
     _check_fits(study, scoring, path)
     model = read_model(Embedding.of(study), Target.of(study).logits, scoring.model.params())
     try:
-        return _of(digest, data, model, json.loads(data))
+        found = _of(digest, data, model, json.loads(data))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(
             f"{path}: does not say which customers its training counted.",
             remedy="Give the folder as it was written.",
         ) from error
+    return replace(found, notice=_other_ground(study, scoring))
 
 
 def require(study: Study, given: object | None) -> None:
@@ -104,6 +109,29 @@ def _of(digest: str, data: bytes, model: Model, plain: Mapping[str, Any]) -> Rel
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError("the threshold is no chance")
     return Released(digest, data, model, cells, shares / shares.sum(), threshold)
+
+
+def _check_purpose(study: Study, scoring: ScoringModel, path: Path) -> None:
+    """A model is for the purpose of its study alone: to evaluate it for another is the first step
+    to using it for another, and no one was asked."""
+    if scoring.purpose != study.purpose:
+        raise ModelError(
+            f"{path}: was released for the purpose {scoring.purpose!r}, and the study's is"
+            f" {study.purpose!r}.",
+            remedy="Give the study the model's purpose, if it is for that; for another purpose"
+            " agree on a study of its own, and train a model in it.",
+        )
+
+
+def _other_ground(study: Study, scoring: ScoringModel) -> str:
+    """Of the same purpose, customers of another ground may be counted; people should know it."""
+    if scoring.legal_basis == study.legal_basis:
+        return ""
+    return (
+        f"the model was released on the ground {scoring.legal_basis}, and the study counts"
+        f" customers on the ground {study.legal_basis}: make sure that this ground carries the"
+        " evaluation, too"
+    )
 
 
 def _check_fits(study: Study, scoring: ScoringModel, path: Path) -> None:

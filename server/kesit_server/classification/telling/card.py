@@ -5,13 +5,13 @@ Post-processing of released values; it costs no privacy.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kesit_privacy.additive_view import view
-from kesit_privacy.features import FloatArray
+from kesit_privacy.features import FloatArray, plain
 from kesit_privacy.model_file import FORMAT, MODEL
 from kesit_privacy.scorecard import LOGIT, Cells
 from kesit_server.classification.classifier import Classifier
@@ -108,9 +108,10 @@ class ModelCard:
             "estimator": study.classifying.estimator,
             "target": target.feature.name,
             "classes": list(target.classes),
-            "features": [_plain(asdict(feature)) for feature in fitted.labels.space.features],
+            "features": [plain(feature) for feature in fitted.labels.space.features],
             "labels": {
-                name: words.as_dict() for name, words in labels(fitted.labels.space).items()
+                name: words.as_dict()
+                for name, words in labels(fitted.labels.space.features).items()
             },
             "model": fitted.model.params(),
             "spreads": [_rounded(spread) for spread in fitted.spreads],
@@ -126,10 +127,6 @@ class ModelCard:
 def model_card(classifier: Classifier) -> ModelCard:
     """The card of a trained classifier."""
     return ModelCard(classifier)
-
-
-def _plain(feature: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in feature.items() if value not in (None, ())}
 
 
 def _rounded(values: FloatArray, digits: int = 4) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from kesit_server import reading
-from kesit_server.classification.evaluated import EVALUATION, FORMAT
+from kesit_server.classification.evaluated import FORMAT
 from kesit_server.classification.judging.judged import ModelEvaluation
 from kesit_server.classification.judging.uplift import retold
 from kesit_server.reading import Heading
+from kesit_server.results import EVALUATION
 from kesit_server.wording import Language, Wording
 
 _JUDGED = Wording(

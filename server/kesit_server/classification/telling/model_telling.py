@@ -22,7 +22,7 @@ from kesit_server import reading, wording
 from kesit_server.classification.judging.judged import ModelEvaluation
 from kesit_server.classification.judging.uplift import retold
 from kesit_server.reading import WORDINGS, Heading
-from kesit_server.wording import Language, Vocabulary, Wording
+from kesit_server.wording import CELLS, Language, Vocabulary, Wording
 
 PER_LOGIT = 20 / math.log(2)
 """Points of one logit: 20 double the odds."""
@@ -53,8 +53,6 @@ _WORDS = {
         "(bilinmeyen): çalışmanın listelemediği bir değer; (eksik): değer yok",
     ),
     "start": Wording("everybody", "herkes"),
-    "missing": Wording("(missing)", "(eksik)"),
-    "unknown": Wording("(unknown)", "(bilinmeyen)"),
     "judged": Wording(
         "How good it is (customers whom training did not count)",
         "Ne kadar iyi (eğitimin saymadığı müşterilerde)",
@@ -284,10 +282,10 @@ def _label(feature: Feature, group: Sequence[int], bins: int, language: Language
         level = group[0]
         if level < len(feature.levels):
             return Wording(feature.levels[level], feature.levels[level])
-        return _WORDS["unknown" if level == feature.unknown else "missing"]
+        return CELLS["(unknown)" if level == feature.unknown else "(missing)"]
     ends = _ends(feature, group, bins)
     if ends is None:
-        return _WORDS["missing"]
+        return CELLS["(missing)"]
     low, high = (wording.number(end, language) for end in ends)
     return Wording(f"{low} .. {high}", f"{low} .. {high}")
 

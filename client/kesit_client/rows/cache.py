@@ -1,7 +1,8 @@
 """Rows as a memory map: coded once, read by every sum of a run.
 
-A file holds codes and nothing else; its name is the hash of the dictionary and of the source's
-fingerprint, so a changed source or study finds no file and builds one. Each run holds on to the
+A file holds codes and nothing else; its name is the hash of the dictionary, of the source's
+fingerprint and of the way of coding, so a changed source, study or version of Kesit finds no file
+and builds one. Each run holds on to the
 rows with which it began, by a name of its own. Files are written beside and moved into place: a
 half-written cache is never read.
 
@@ -23,11 +24,11 @@ from typing import Protocol
 
 import numpy as np
 
-from kesit_client.coding import encode_with_ids, written_ids
 from kesit_client.consent.gate import Gate, Mask
 from kesit_client.errors import SourceError
-from kesit_client.sources import Source
-from kesit_client.store import RUN_DAYS
+from kesit_client.ledger.store import RUN_DAYS
+from kesit_client.rows.coding import CODING, encode_with_ids, written_ids
+from kesit_client.rows.sources import Source
 from kesit_privacy import canonical
 from kesit_privacy.features import CodeArray
 from kesit_privacy.files import replacing
@@ -174,7 +175,8 @@ class CachedRows:
 
     def _of_run(self, run: str) -> Path:
         """The run's own name for its rows: what changes in the source later is for later runs."""
-        name = canonical.digest(canonical.encode([run, self.source.id_column])).hex()[:32]
+        key = canonical.encode([run, self.source.id_column, CODING])
+        name = canonical.digest(key).hex()[:32]
         return self.folder / f"{self.study.hash[:16]}-run-{name}.npy"
 
     def _current(self, run: str) -> Path:
@@ -182,7 +184,8 @@ class CachedRows:
         # A source that cannot say whether it changed is read anew for each run.
         state = self.source.fingerprint() or f"run:{run}"
         dictionary = [asdict(feature) for feature in self.study.features]
-        key = canonical.encode([state, self.source.id_column, dictionary], floats=True)
+        parts = [state, self.source.id_column, dictionary, CODING]
+        key = canonical.encode(parts, floats=True)
         return self.folder / f"{self.study.hash[:16]}-rows-{canonical.digest(key).hex()[:32]}.npy"
 
     def _tidy(self, current: Path) -> None:

@@ -23,9 +23,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from kesit_client.books import Books, merge_entry
 from kesit_client.errors import StoreError
-from kesit_client.migrations import migrate
+from kesit_client.ledger.books import Books, merge_entry
+from kesit_client.ledger.migrations import migrate
 from kesit_privacy.files import replacing
 from kesit_privacy.spending import Spending
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from kesit_client.consent.events import to_us
+from kesit_client.consent.events import ISTANBUL, to_us
 from kesit_client.consent.facts import consent_facts
 from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.store import ConsentStore
 from kesit_client.home import POLICY, own_request, read_members
-from kesit_client.policy import Policy
+from kesit_client.owner.policy import Policy
 from kesit_client.rights.facts import (
     disposal_log_days,
     release_facts,
@@ -43,6 +43,8 @@ from kesit_privacy.study import Study
 ATTESTED_PACK: Final = "kvkk"
 SETTLED: Final = frozenset({"study", "policy", "members", "attestation"})
 """Subjects of rules that no person's record decides."""
+_OVER_INCIDENTS: Final = frozenset({"persons-told"})
+"""Checks of `SETTLED` subjects that look at how many persons a breach concerns: not to be told."""
 
 
 def gather(
@@ -65,18 +67,54 @@ def gather(
 
 
 def blocking(
-    home: Path, study: Study, packs: Sequence[str], now: datetime.datetime | None = None
+    home: Path,
+    study: Study,
+    packs: Sequence[str],
+    now: datetime.datetime | None = None,
+    *,
+    of_persons: bool | None = None,
 ) -> tuple[Finding, ...]:
     """Findings by which the study must not run here, over consents and requests, too.
 
     They are for the owner's eyes: unlike `settled`, they tell of persons.
 
+    Args:
+        of_persons: only rules that look at persons' records, or only those of `SETTLED` subjects,
+            whose facts no person's record can change; None for both.
+
     Raises:
         KesitError: a file in the folder is broken, or the consents cannot be read.
     """
-    facts = _counted(_settings(home, study, now), home)
-    reports = [evaluate(load_pack(name), facts) for name in packs]
-    return tuple(finding for report in reports for finding in report.findings if finding.blocks)
+    facts = _settings(home, study, now)
+    if of_persons is not False:
+        facts = _counted(facts, home)
+    found = [each for name in packs for each in evaluate(load_pack(name), facts).findings]
+    return tuple(
+        finding
+        for finding in found
+        if finding.blocks and of_persons in (None, finding.rule.subject not in SETTLED)
+    )
+
+
+def standing_rules(home: Path, study: Study, now: float, *, of_persons: bool) -> str | None:
+    """Why blocking rules of the policy's packs forbid the study at `now` (Unix seconds), or None.
+
+    The facts, the files that they stand in and the policy are read anew each time.
+
+    Args:
+        of_persons: as for `blocking`.
+
+    Raises:
+        KesitError: as for `blocking`.
+    """
+    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    packs = Policy.load(home / POLICY).rules
+    return told(blocking(home, study, packs, moment, of_persons=of_persons)) or None
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """Findings in one line of English, for errors and logs of the owner."""
+    return " ".join(f"{finding.rule.id}: {finding.evidence.en}" for finding in findings)
 
 
 def settled(
@@ -92,8 +130,12 @@ def settled(
     pack = load_pack(ATTESTED_PACK)
     findings = evaluate(pack, _settings(home, study, now)).findings
     found = {finding.rule.id: finding for finding in findings}
-    told = [rule.id for rule in pack.rules if rule.id in found and rule.subject in SETTLED]
-    verdicts = ({"rule": name, "verdict": found[name].verdict.value} for name in told)
+    may_leave = [
+        rule.id
+        for rule in pack.rules
+        if rule.id in found and rule.subject in SETTLED and rule.check not in _OVER_INCIDENTS
+    ]
+    verdicts = ({"rule": name, "verdict": found[name].verdict.value} for name in may_leave)
     return (pack.id, pack.version), tuple(verdicts)
 
 
@@ -105,7 +147,8 @@ def _settings(
 ) -> Facts:
     """All but what persons' records tell."""
     records = _records(home, attestations)
-    moment = now or datetime.datetime.now(datetime.UTC)
+    # Days begin and end as on the owner's calendar: an attestation of today is not of tomorrow.
+    moment = (now or datetime.datetime.now(datetime.UTC)).astimezone(ISTANBUL)
     age, kept = records.rows_days(moment.date())
     return Facts(
         now=moment,
@@ -146,6 +189,7 @@ def _with_counts(facts: Facts, home: Path) -> Facts:
     assert facts.now is not None
     moment, study, settings = to_us(facts.now), facts.study, ConsentSettings.load(home)
     with closing(ConsentStore.open(home, settings, create=False)) as store:
+        store.require_whole()  # what a restored store has forgotten would pass
         return replace(
             facts,
             consents=None if study is None else consent_facts(store, study, moment, settings),

@@ -35,7 +35,8 @@ _INWARD = 1 - 2.0**-40
 """Shrinks a clipped gradient by far more than the few ulps that its scale may be off."""
 
 NUMBERS = 1 << 18
-"""Gradients' coordinates that are held at a time; no result depends on it."""
+"""Gradients' coordinates that are held at a time; no result depends on it. Inputs are made anew for
+each such part, too: memory that grew with the rows would tell a client of very many by its fall."""
 
 
 def trained(
@@ -49,7 +50,7 @@ def trained(
     """
     module = GradSampleModule(_Module(model), loss_reduction="sum")
     optimizer = _Optimizer(module, training, noise)
-    inputs, event = model.inputs.of(rows), training.event
+    event = training.event
     chunk = max(1, NUMBERS // len(model.weights))
     for _ in range(training.steps):
         counted = np.flatnonzero(noise.words(len(rows)).astype(np.int64) < event.rate)
@@ -57,7 +58,7 @@ def trained(
         for start in starts:
             part = counted[start : start + chunk]
             optimizer.signal_skip_step(start != starts[-1])
-            _backward(module, inputs[part], labels[part])
+            _backward(module, model.inputs.of(rows[part]), labels[part])
             optimizer.step()
             optimizer.zero_grad()
     flat = np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])

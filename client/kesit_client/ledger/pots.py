@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import replace
 from functools import lru_cache
 
-from kesit_client.books import Books, Charge
-from kesit_client.policy import Policy
+from kesit_client.ledger.books import Books, Charge
+from kesit_client.owner.policy import Policy
+from kesit_privacy import canonical
 from kesit_privacy.accounting import RdpPot
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.instruction import Instruction
@@ -24,8 +25,14 @@ from kesit_privacy.wire import Refusal, RefusalCode
 
 
 def add(books: Books, charge: Charge, event: Event) -> None:
-    """Append the event of a charge; a second time changes nothing."""
-    books.add_training(charge.instruction, charge.study, charge.purpose, event)
+    """Append the event of a charge that was just made, in its transaction.
+
+    A merged log may have named this very instruction, at a price of its own. What is asked here
+    counts all the same, beside it: an owner's books never take a server's word for less.
+    """
+    digest = charge.instruction
+    if not books.add_training(digest, charge.study, charge.purpose, event):
+        books.add_training(digest + canonical.digest(digest), charge.study, charge.purpose, event)
 
 
 def events(books: Books, study: str | None = None) -> Counter[Event]:

@@ -244,12 +244,16 @@ class Books:
         """Rows of a reader's own query (see `journal` and `pots`)."""
         return self._db.execute(query, tuple(values)).fetchall()
 
-    def add_training(self, instruction: bytes, study: str, purpose: str, event: Event) -> None:
-        """Append what an instruction to train costs (see `pots`); a second time changes nothing."""
-        self._db.execute(
+    def add_training(self, instruction: bytes, study: str, purpose: str, event: Event) -> int:
+        """Append what an instruction to train costs (see `pots`); a second time changes nothing.
+
+        Returns:
+            0 if the instruction has an event already, else 1.
+        """
+        return self._db.execute(
             "INSERT INTO training VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (instruction, study, purpose, event.rate, event.noise, event.steps),
-        )
+        ).rowcount
 
     def trained(self) -> dict[str, list[list[int]]]:
         """What each instruction to train has cost (see `training.Event`), by the beginning of its

@@ -12,18 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 from cryptography import x509
 
-from kesit_client import approvals, pins, preflight
 from kesit_client.checklist import check_policy, check_window
-from kesit_client.coding import check as problems_of
-from kesit_client.coding import people_ids
 from kesit_client.consent import keeping
 from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.terms import CONSENT
 from kesit_client.errors import ClientError, DataError, PolicyError
 from kesit_client.home import (
     BOOKS,
@@ -36,9 +35,12 @@ from kesit_client.home import (
     read_members,
     read_source,
 )
-from kesit_client.onboarding import pending_request
-from kesit_client.policy import Policy
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
+from kesit_client.owner import approvals, pins, preflight
+from kesit_client.owner.onboarding import pending_request
+from kesit_client.owner.policy import Policy
+from kesit_client.rows.coding import check as problems_of
+from kesit_client.rows.coding import people_ids
 from kesit_privacy import accounting, node_keys
 from kesit_privacy.errors import KesitError, ProtocolError
 from kesit_privacy.identity import Identity, fingerprint
@@ -87,11 +89,12 @@ def inspect(
     found += _safely("books", lambda: _books(home))
     found += _safely("data", lambda: _data(home))
     found += consents(home)
-    found += _safely("studies", lambda: _studies(home))
+    found += _safely("studies", lambda: _studies(home, moment))
     if study_file is not None:
         study = load_study(study_file)
         found += _safely("study's approval", lambda: _study_approval(home, study))
         found += _safely("study's policy", lambda: _study_policy(home, study))
+        found += _safely("study's rules", lambda: _study_rules(home, study, moment))
         found += _safely("study's budget", lambda: _study_budget(home, study))
         found += _safely("study's data", lambda: _study_data(home, study))
     return tuple(found)
@@ -281,17 +284,20 @@ def _consents(home: Path) -> Iterator[Finding]:
         )
         return
     with closing(ConsentStore.open(home, create=False)) as store:
-        found = keeping.stand(store, policy.purposes)
+        yield from _safely("consent", lambda: _whole(store))
+        found = keeping.stand_on_each(store, policy.purposes)
         yield from _matched(home, store)
     if not found:
         yield _warn(
             "consent", "The policy names no purpose.", 'Write purposes = ["..."] in policy.toml.'
         )
+    counting = {item.purpose for item in found if item.eligible}
     for item in found:
         total = sum(item.counts.values())
-        detail = f"{item.purpose}: {item.eligible:,} of {total:,} persons count"
+        ground = "" if item.basis == CONSENT else f" ({item.basis})"
+        detail = f"{item.purpose}{ground}: {item.eligible:,} of {total:,} persons count"
         yield Finding(OK, "consent", detail)
-        if item.eligible == 0:
+        if item.basis == CONSENT and item.purpose not in counting:
             yield _warn("consent", f"{item.purpose}: nobody counts.", "Import consent records.")
         if item.soon:
             yield _warn(
@@ -306,6 +312,12 @@ def _consents(home: Path) -> Iterator[Finding]:
                 " is recorded.",
                 "Do not ask for a consent where another ground applies (2026/347).",
             )
+
+
+def _whole(store: ConsentStore) -> Iterator[Finding]:
+    """Whether the store looks restored from a backup."""
+    store.require_whole()
+    yield Finding(OK, "consent", "the store is as it was left")
 
 
 def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:
@@ -332,7 +344,7 @@ def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:
         )
 
 
-def _studies(home: Path) -> Iterator[Finding]:
+def _studies(home: Path, now: float) -> Iterator[Finding]:
     policy, kept = Policy.load(home / POLICY), approvals.copies(home)
     files = set((home / STUDIES).glob("*.toml"))
     for path in sorted(files - set(kept.values())):
@@ -355,6 +367,13 @@ def _studies(home: Path) -> Iterator[Finding]:
             continue
         check_policy(study, policy)
         yield Finding(OK, "studies", f"{study.name} ({study.hash[:16]}) is approved")
+        yield from _safely("studies", partial(_runs, home, study, now))
+
+
+def _runs(home: Path, study: Study, now: float) -> Iterator[Finding]:
+    """Whether the rules, which passed at the approval, would let a run begin now."""
+    approvals.require_rules(home, study, now)
+    yield Finding(OK, "studies", f"{study.name}: no blocking rule fails now")
 
 
 def _study_approval(home: Path, study: Study) -> Iterator[Finding]:
@@ -371,6 +390,11 @@ def _study_approval(home: Path, study: Study) -> Iterator[Finding]:
 def _study_policy(home: Path, study: Study) -> Iterator[Finding]:
     check_policy(study, Policy.load(home / POLICY))
     yield Finding(OK, "study's policy", "purpose, features, queries and cost are allowed")
+
+
+def _study_rules(home: Path, study: Study, now: float) -> Iterator[Finding]:
+    approvals.require_rules(home, study, now)
+    yield Finding(OK, "study's rules", "no blocking rule of data protection fails now")
 
 
 def _study_budget(home: Path, study: Study) -> Iterator[Finding]:

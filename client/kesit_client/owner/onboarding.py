@@ -29,7 +29,7 @@ from kesit_client.home import (
     own_request,
     read_members,
 )
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
 from kesit_privacy import node_keys
 from kesit_privacy.enrolment import EnrolmentRequest, parse_request, read_request, sign_request
 from kesit_privacy.errors import ProtocolError

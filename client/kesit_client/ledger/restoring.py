@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kesit_client.home import BOOKS, POLICY, former_identities, own_request, read_members
-from kesit_client.policy import Policy
-from kesit_client.preflight import existing_books
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.preflight import existing_books
 from kesit_privacy.signed import folded
 from kesit_privacy.spending import read_log
 

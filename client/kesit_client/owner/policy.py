@@ -127,7 +127,8 @@ class Policy:
         window: when the node answers.
         consent: "required" if a row counts only with a ground in the consent store; "not-kept" if
             the owner keeps no such store, and sees to it in another way.
-        rules: packs of rules of data protection; a study that one of them blocks is not approved.
+        rules: packs of rules of data protection; a study that one of them blocks is not approved,
+            and no run of it begins.
     """
 
     purposes: tuple[Name, ...]

@@ -13,11 +13,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kesit_client import pots
 from kesit_client.checklist import budgets, caps, check_policy
 from kesit_client.errors import StoreError
-from kesit_client.policy import Policy
-from kesit_client.store import Store
+from kesit_client.ledger import pots
+from kesit_client.ledger.store import Store
+from kesit_client.owner.policy import Policy
 from kesit_privacy import accounting
 from kesit_privacy.errors import BudgetError
 from kesit_privacy.study import Study

@@ -7,16 +7,17 @@ so that the node refuses at once.
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from kesit_client import preflight
 from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import BOOKS, POLICY, STUDIES
-from kesit_client.policy import Policy
-from kesit_client.preflight import Forecast
-from kesit_client.rule_facts import blocking
+from kesit_client.owner import preflight
+from kesit_client.owner.policy import Policy
+from kesit_client.owner.preflight import Forecast
+from kesit_client.owner.rule_facts import blocking, told
 from kesit_privacy.errors import StudyError
 from kesit_privacy.files import replacing, slug
 from kesit_privacy.study import Study
@@ -74,17 +75,20 @@ def approve(home: Path, file: Path, expected: str) -> Path:
     return place
 
 
-def require_rules(home: Path, study: Study) -> None:
+def require_rules(home: Path, study: Study, now: float | None = None) -> None:
     """Refuse a study for which a blocking rule of the policy's packs fails.
+
+    Args:
+        now: Unix seconds; None for the present.
 
     Raises:
         PolicyError: one does; the error names all.
     """
-    found = blocking(home, study, Policy.load(home / POLICY).rules)
+    moment = None if now is None else datetime.datetime.fromtimestamp(now, datetime.UTC)
+    found = blocking(home, study, Policy.load(home / POLICY).rules, moment)
     if found:
-        told = " ".join(f"{finding.rule.id}: {finding.evidence.en}" for finding in found)
         raise PolicyError(
-            f"The rules of data protection forbid this study here. {told}",
+            f"The rules of data protection forbid this study here. {told(found)}",
             remedy="`kesit client rules STUDY.toml` says what to do about each; grounds that the"
             " study cannot show are recorded in attestations.toml.",
         )

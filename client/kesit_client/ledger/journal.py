@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kesit_client.store import Store
+from kesit_client.ledger.store import Store
 from kesit_privacy import accounting
 from kesit_privacy import instruction as instruction_form
 from kesit_privacy.errors import ProtocolError

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kesit_client import toml_edit
 from kesit_client.errors import ClientError, PolicyError
 from kesit_client.home import POLICY, own_request, read_members
-from kesit_client.policy import Policy
+from kesit_client.owner import toml_edit
+from kesit_client.owner.policy import Policy
 from kesit_privacy.errors import StudyError
 from kesit_privacy.files import replacing
 from kesit_privacy.identity import fingerprint, read_fingerprint

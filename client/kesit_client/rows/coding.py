@@ -20,6 +20,12 @@ from kesit_privacy.features import Categorical, CodeArray, Feature, FloatArray, 
 from kesit_privacy.study import Study
 from kesit_privacy.target import columns, parts
 
+CODING = 2
+"""Version of what this module makes of a row and of its id. It is part of the cache's names: rows
+that were coded, or ids that were written, in another way are made anew and never mixed with these.
+Version 1 wrote whole floats beside odd ones with their point ("7.0"), which is somebody else's id.
+"""
+
 
 def encode(table: pl.DataFrame, study: Study, id_column: str) -> CodeArray:
     """Codes of the customers, shape (customers, `target.columns`), C order.

@@ -2,8 +2,9 @@
 
 The archive holds private keys (locked, if they are) and is readable by its owner alone. The witness
 stays behind on purpose: restored books must look restored, so that their owner merges the
-coordinator's log before the node answers again. A restored consent store has forgotten what came
-after the backup, withdrawals among it: import those again before the node is started.
+coordinator's log before the node answers again. So does the consent store's witness: a restored
+store has forgotten what came after the backup, withdrawals among it, and counts nobody before its
+owner has imported those again (`kesit client consent accept-restored`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from kesit_client.home import (
     SOURCE,
     STUDIES,
 )
-from kesit_client.preflight import existing_books
+from kesit_client.owner.preflight import existing_books
 from kesit_privacy.files import replacing
 
 PARTS = (

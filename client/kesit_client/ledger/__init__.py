@@ -1,0 +1,1 @@
+"""The books: approvals, charges, answers and refusals, and what restored ones lack."""

@@ -1,0 +1,1 @@
+"""What an owner decides and does: policy, pins, approvals, keys, checks, backups."""

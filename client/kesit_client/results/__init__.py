@@ -1,0 +1,1 @@
+"""Released results on the client's own customers."""

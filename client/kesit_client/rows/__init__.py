@@ -1,0 +1,1 @@
+"""Customers on their way in: the source, their codes, the cache that a run reads."""
