@@ -15,7 +15,7 @@ import numpy as np
 
 from kesit_privacy.features import FloatArray
 
-SIZES = (0.03, 0.1, 0.3, 1.0, 2.5)
+SIZES = (0.03, 0.1, 0.3, 1.0, 2.5, 6.0)
 """Standard deviations of a cell that the prior may have, in log odds."""
 
 SMALL_SIZES = (0.01, 0.03, 0.1, 0.3, 1.0)
