@@ -101,10 +101,18 @@ def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Pat
     source.write_text(f"no,{features}\n" + "".join(f"{n},{blank}\n" for n in range(1, 5)))
     Path("Ankara/source.toml").write_text('path = "customers.csv"\nid_column = "no"\n')
     write(tmp_path / "consents.csv", [lasting(f"{n:05d}") for n in range(1, 4)])
+    # What makes the source's ids known to the store is no consent record of theirs.
+    Path("ids.txt").write_text("1\n2\n3\n4\n")
+    given = member("client", "exports", "add", "Call centre", "--ids", "ids.txt", *HOME)
+    assert given.code == exits.OK, given.err
+    asked = ("rights", "open", "objection", "--person", "1", "--purpose", "customer-segmentation")
+    assert member("client", *asked, *HOME).code == exits.OK
+    assert member("client", "rights", "open", "erasure", "--person", "2", *HOME).code == exits.OK
+    assert member("client", "rights", "close", "2", *HOME).code == exits.OK
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^WARN +consent +0 of the source's 4 customers", told, re.MULTILINE), told
-    write(tmp_path / "consents.csv", [lasting(f"{n}") for n in range(1, 4)])
+    write(tmp_path / "consents.csv", [lasting(f"{n}") for n in (1, 3, 4)])
     consent(member, "import", "consents.csv")
     told = consent(member, "check")
     assert re.search(r"^OK +consent +3 of the source's 4 customers", told, re.MULTILINE), told

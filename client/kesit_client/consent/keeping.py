@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from kesit_client.consent import frames, standing
 from kesit_client.consent.events import ISTANBUL, SECOND, Event, from_us, now_us
-from kesit_client.consent.models import EventRow
+from kesit_client.consent.models import EventRow, Person
 from kesit_client.consent.state import ConsentState, state
-from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import BASES, CONSENT, GRANTS, INVISIBLE, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights.marking import mark
@@ -23,6 +23,8 @@ from kesit_client.rights.marking import mark
 SOON_DAYS: Final = 30
 IYS_STATUSES: Final = ("ONAY", "RET")
 """What the message registry says: approved, refused."""
+NO_RECORDS: Final = frozenset({EventType.ERASED, EventType.OBJECTED, EventType.OBJECTION_CLOSED})
+"""Events that stand without a consent record, also for an id that was typed by hand."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,24 @@ def history(store: ConsentStore, principal: str, *, need: bool = True) -> list[E
     """
     events = frames.events_of(_known(store, principal, need=need))
     return [event for event in events if event.type is not EventType.ERASED]
+
+
+def with_records(store: ConsentStore, principals: Sequence[str]) -> int:
+    """How many of these persons have a consent record, for whatever purpose.
+
+    An export, a request or an incident makes a person known, too, by an id that says nothing of
+    how the consents write it.
+
+    Raises:
+        ConsentStoreError: the store cannot be read.
+    """
+    keys = pl.Series("key", store.pseudonyms(principals), dtype=pl.Binary)
+    kinds = [kind.value for kind in EventType if kind not in NO_RECORDS]
+    persons = sa.select(EventRow.person).where(EventRow.type.in_(kinds))
+    query = sa.select(Person.key).where(Person.no.in_(persons))
+    with store.reading() as connection:
+        recorded = fetch(connection, query, {"key": pl.Binary})
+    return int(keys.is_in(recorded["key"].implode()).sum())
 
 
 def states_of(events: Sequence[Event], now: int) -> list[tuple[str, str, ConsentState]]:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import polars as pl
 from cryptography import x509
 
 from kesit_client.checklist import check_policy, check_window
@@ -329,9 +328,7 @@ def _matched(home: Path, store: ConsentStore) -> Iterator[Finding]:
         return  # "data" says what is wrong with it
     if not ids:
         return
-    keys = pl.Series("key", store.pseudonyms(ids), dtype=pl.Binary)
-    with store.reading() as connection:
-        known = int(keys.is_in(store.numbers(connection, keys)["key"].to_list()).sum())
+    known = keeping.with_records(store, ids)
     detail = f"{known:,} of the source's {len(ids):,} customers have consent records"
     if known:
         yield Finding(OK, "consent", detail)
