@@ -17,6 +17,7 @@ from kesit_client.consent.store import ConsentStore
 from kesit_client.consent.terms import BASES, EventType, Reason
 from kesit_client.errors import ConsentError
 from kesit_client.rights import access, clocks, disposal, exports
+from kesit_client.rights.report_words import TURKISH
 from kesit_client.rights.requests import (
     close_request,
     of_person,
@@ -222,8 +223,8 @@ def test_a_person_is_told_everything_in_two_languages(store: ConsentStore) -> No
         )
     ]
     words = {*Reason, *EventType} - {EventType.ERASED}
-    assert {item.word for item in words} - {"unknown"} <= set(access.TURKISH)
-    assert {*clocks.OF_PERSONS, *BASES, "done", "rejected", "open"} <= set(access.TURKISH)
+    assert {item.word for item in words} - {"unknown"} <= set(TURKISH)
+    assert {*clocks.OF_PERSONS, *BASES, "done", "rejected", "open"} <= set(TURKISH)
     lines = access.as_text(report).splitlines()
     assert lines[lines.index("- aa: sayıldı") + 1 :][:2] == [
         "- bb: dışarıda bırakıldı: geri alındı (2026-11-24 21:16:03 +0300)",

@@ -4,94 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from kesit_client.consent import keeping
-from kesit_client.consent.events import now_us, show_time
+from kesit_client.consent.events import SECOND, now_us, show_time
 from kesit_client.consent.exporting import shared_fields
 from kesit_client.consent.store import ConsentStore
 from kesit_client.rights import incidents, requests
+from kesit_client.rights.report_words import TURKISH, WORDS
+from kesit_client.rights.runs import Booked, untold
 from kesit_client.rights.traces import EXPORT, RUN, traces
-
-WORDS: Final[dict[str, dict[str, str]]] = {
-    "en": {
-        "title": "What is kept about",
-        "made": "Made on",
-        "events": "Records",
-        "states": "Who may count you, and why",
-        "runs": "Studies in which your row was counted or left out",
-        "requests": "Your requests",
-        "exports": "Who received your data",
-        "incidents": "Breaches that concern your data",
-        "none": "nothing",
-        "withdrawn": "you withdrew at",
-        "acknowledged": "the recipient confirmed it at",
-        "due": "due",
-        "ground": "ground",
-        "until": "valid until",
-        "complaint": "complaint to the Board until",
-    },
-    "tr": {
-        "title": "Hakkınızda tutulan kayıtlar:",
-        "made": "Düzenlenme zamanı",
-        "events": "Kayıtlar",
-        "states": "Hangi amaçla sayılıp sayılmadığınız ve nedeni",
-        "runs": "Satırınızın sayıldığı veya dışarıda bırakıldığı çalışmalar",
-        "requests": "Başvurularınız",
-        "exports": "Verilerinizin aktarıldığı alıcılar",
-        "incidents": "Verilerinizi etkileyen ihlaller",
-        "none": "yok",
-        "withdrawn": "rızanızı geri aldınız:",
-        "acknowledged": "alıcı teyit etti:",
-        "due": "son tarih",
-        "ground": "işleme şartı",
-        "until": "geçerlilik",
-        "complaint": "Kurula şikâyet için son tarih",
-    },
-}
-TURKISH: Final[dict[str, str]] = {
-    "included": "sayıldı",
-    "excluded": "dışarıda bırakıldı",
-    "access": "bilgi talebi",
-    "rectification": "düzeltme talebi",
-    "erasure": "silme talebi",
-    "objection": "otomatik karara itiraz",
-    "done": "yerine getirildi",
-    "rejected": "reddedildi",
-    "open": "açık",
-    "never": "süresiz",
-    "explicit-consent": "açık rıza",
-    "law": "kanunlarda öngörülme",
-    "protection-of-life": "hayatın korunması",
-    "contract": "sözleşme",
-    "legal-obligation": "hukuki yükümlülük",
-    "made-public": "alenileştirme",
-    "establishment-of-right": "bir hakkın tesisi",
-    "legitimate-interest": "meşru menfaat",
-    "given": "verildi",
-    "refused": "reddedildi",
-    "withdrawn": "geri alındı",
-    "expired": "süresi doldu",
-    "renewed": "yenilendi",
-    "objected": "itiraz edildi",
-    "objection_closed": "itiraz sonuçlandı",
-    "notice_shown": "aydınlatma gösterildi",
-    "iys_status": "İYS durumu",
-    "unknown": "kayıt yok",
-    "erased": "silindi",
-    "minor": "reşit değil",
-    "special category": "özel nitelikli veri",
-    "not among the customers with whom the run began": (
-        "çalıştırma başladığında kapsamdaki müşteriler arasında değildi"
-    ),
-    "no notice": "önceden aydınlatma yok",
-    "notice is consent": "aydınlatma ile rıza aynı metin",
-    "bundled": "tek işlemle birden çok amaç",
-}
 
 
 def access_report(store: ConsentStore, principal: str, now: int | None = None) -> dict[str, Any]:
     """All that the consent store holds about a person, ready for JSON.
+
+    And the runs of the books of which the store cannot tell (`runs.untold`).
 
     Raises:
         ConsentError: the person is unknown.
@@ -103,6 +31,7 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
     # Who asks, or whose data were given to somebody, is told so even if no record speaks of it.
     events = keeping.history(store, principal, need=not (asked or traced))
     shared = shared_fields(store)
+    rest = untold(store, principal, {item.name for item in traced if item.kind == RUN})
     return {
         "pii_principal_id": principal,
         "made_at": show_time(moment),
@@ -134,6 +63,9 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
             for item in traced
             if item.kind == RUN
         ],
+        "runs_that_counted_everybody": [_booked(item) for item in rest.all_counted],
+        "runs_not_recorded": [_booked(item) for item in rest.unrecorded],
+        "books_are_whole": rest.whole,
         "requests": [
             {
                 "id": item.id,
@@ -206,7 +138,13 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
         ),
         (
             "runs",
-            [f"{r['run']}: {_decision(r['decision'], said)}{since(r)}" for r in report["runs"]],
+            [
+                *(
+                    f"{r['run']}: {_decision(r['decision'], said)}{since(r)}"
+                    for r in report["runs"]
+                ),
+                *_untold(report, words),
+            ],
         ),
         (
             "requests",
@@ -240,6 +178,23 @@ def _decision(decision: str, said: Callable[[str], str]) -> str:
     if not why:
         return said(what)
     return f"{said(what)}: {said(reason)}{f' ({moment})' if at else ''}"
+
+
+def _untold(report: dict[str, Any], words: dict[str, str]) -> list[str]:
+    """Of the runs of which no leaf tells the person."""
+    lines = []
+    for name, text in (
+        ("runs_that_counted_everybody", "all_counted"),
+        ("runs_not_recorded", "unrecorded"),
+    ):
+        if found := report[name]:
+            told = "".join(f"\n  {item['run']} ({item['at']})" for item in found)
+            lines.append(f"{words[text].format(count=len(found))}:{told}")
+    return lines if report["books_are_whole"] else [*lines, words["books"]]
+
+
+def _booked(item: Booked) -> dict[str, str]:
+    return {"run": item.run, "at": show_time(int(item.at * SECOND))}
 
 
 def _shown(moment: int | None) -> str | None:
