@@ -10,7 +10,7 @@ import typer
 
 from kesit_cli import client_proofs, exits, keys, show
 from kesit_cli.keys import Home, Yes
-from kesit_cli.stores import opened
+from kesit_cli.stores import opened, warn_of_restored
 from kesit_cli.times import moment
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def status(home: Home) -> None:
 
     with opened(home) as store:
         found = keeping.stand_on_each(store, Policy.load(home / POLICY).purposes)
+        warn_of_restored(store)
     table = show.new_table("purpose", "ground", "persons stand", "number", right=(3,))
     for item in found:
         for reason, count in item.counts.items():
@@ -190,6 +191,7 @@ def history(person: Person, home: Home) -> None:
     with opened(home) as store:
         events = keeping.history(store, keeping.person_id(person))
         traced = traces(store, keeping.person_id(person))
+        warn_of_restored(store)
     table = show.new_table("time", "purpose", "event", "ground", "until", "record", whole=(1, 2))
     for event in events:
         until = show_time(event.valid_until) if event.grants else ""

@@ -12,7 +12,7 @@ import typer
 from kesit_cli import client_incidents, show
 from kesit_cli.files import write_private
 from kesit_cli.keys import Home
-from kesit_cli.stores import opened
+from kesit_cli.stores import opened, warn_of_restored
 from kesit_cli.times import moment
 
 if TYPE_CHECKING:
@@ -203,6 +203,8 @@ def report(
         raise click.UsageError(f"--language is {' or '.join(LANGUAGES)}.")
     with opened(home) as store:
         found = access.access_report(store, person_id(person))
+        if out is not None:  # else the report itself says so
+            warn_of_restored(store)
     if out is None:
         typer.echo(access.as_text(found, language), nl=False)
         return

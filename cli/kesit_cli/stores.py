@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kesit_cli import show
+
 if TYPE_CHECKING:
     from kesit_client.consent.store import ConsentStore
 
@@ -23,3 +25,13 @@ def opened(home: Path, *, create: bool = False) -> Iterator[ConsentStore]:
         yield store
     finally:
         store.close()
+
+
+def warn_of_restored(store: ConsentStore) -> None:
+    """Say on top, in both languages, that a store looks like an older copy, if it does."""
+    from kesit_client.consent.witness import CAUTION
+
+    if store.restored is not None:
+        for text in CAUTION.values():
+            show.console().print(text, soft_wrap=True)
+        show.console().print()

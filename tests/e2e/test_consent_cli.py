@@ -16,7 +16,7 @@ from clikit import Kesit, edit
 from consentkit import Attesting, Place, lasting, withdrawal, write
 from kesit_cli import exits
 from kesit_client.consent.settings import STORE
-from kesit_client.consent.witness import WITNESS
+from kesit_client.consent.witness import CAUTION, WITNESS
 from kesit_client.home import BOOKS, IDENTITY, STUDIES
 from kesit_client.owner.policy import Policy
 from kesit_privacy.attestation import read_attestation
@@ -92,6 +92,44 @@ def test_a_restored_store_counts_nobody_until_its_owner_says_so(
     assert "as it was left" in consent(member, "accept-restored", "--yes")
     assert "withdrawn" in member("client", *ids, "--out", "out.txt", *HOME).out
     assert Path("out.txt").read_text() == "c2\n"
+
+
+def test_a_restored_store_answers_with_a_caution_on_top(member: Kesit, tmp_path: Path) -> None:
+    def top(*arguments: str, code: int = exits.OK) -> list[str]:
+        done = member("client", *arguments, *HOME)
+        assert done.code == code, done.err + done.out
+        return (done.out or done.err).splitlines()
+
+    def told() -> list[list[str]]:
+        report = ("rights", "report", "c3")
+        history = ("consent", "history", "c3")
+        return [
+            *(top(*report, "--language", name)[:1] for name in ("en", "tr")),
+            *(top(*asked)[:2] for asked in (("consent", "status"), history)),
+        ]
+
+    write(tmp_path / "consents.csv", [lasting(f"c{n}") for n in range(4)])
+    consent(member, "import", "consents.csv")
+    shutil.copy(f"Ankara/{STORE}", "backup")
+    consent(member, "withdraw", "c3")
+    cautions = list(CAUTION.values())
+    assert all("accept-restored" in text for text in cautions)
+    assert not any(text in lines for lines in told() for text in cautions)
+    top("rights", "report", "c3", "--out", "whole.json")
+    assert json.loads(Path("whole.json").read_text(encoding="utf-8"))["looks_restored"] is None
+    shutil.copy("backup", f"Ankara/{STORE}")
+    english, turkish = CAUTION["en"], CAUTION["tr"]
+    assert told() == [[english], [turkish], [english, turkish], [english, turkish]]
+    assert top("rights", "report", "c3", "--out", "report.json")[:2] == [english, turkish]
+    said = json.loads(Path("report.json").read_text(encoding="utf-8"))["looks_restored"]
+    assert (said["en"], said["tr"]) == (english, turkish)
+    assert "changes" in said["why"]
+    top("rights", "report", "c3", "--out", "report.txt", "--language", "tr")
+    assert Path("report.txt").read_text(encoding="utf-8").startswith(f"{turkish}\n\nHakkınızda")
+    lost = " ".join(" ".join(top("rights", "report", "nobody", code=exits.DATA)).split())
+    assert "looks like an older copy" in lost  # the newer store may have known the person
+    consent(member, "accept-restored", "--yes")
+    assert not any(text in lines for lines in told() for text in cautions)
 
 
 def test_ids_that_differ_from_the_source_s_are_seen(member: Kesit, tmp_path: Path) -> None:

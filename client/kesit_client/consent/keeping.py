@@ -17,6 +17,7 @@ from kesit_client.consent.models import EventRow, Person
 from kesit_client.consent.state import ConsentState, state
 from kesit_client.consent.store import ConsentStore, fetch
 from kesit_client.consent.terms import BASES, CONSENT, GRANTS, INVISIBLE, EventType, Reason
+from kesit_client.consent.witness import CAUTION
 from kesit_client.errors import ConsentError
 from kesit_client.rights.marking import mark
 
@@ -264,9 +265,10 @@ def local_offset(moment: int) -> int:
 def _known(store: ConsentStore, principal: str, *, need: bool) -> pl.DataFrame:
     found = store.events(principal)
     if need and found.filter(pl.col("type") != EventType.ERASED.value).is_empty():
+        remedy = "Check the id, leading zeros included; its data may have been erased."
         raise ConsentError(
             f"No record speaks of {principal!r}.",
-            remedy="Check the id, leading zeros included; its data may have been erased.",
+            remedy=remedy if store.restored is None else f"{remedy} {CAUTION['en']}",
         )
     return found.with_columns(principal=pl.lit(principal))
 

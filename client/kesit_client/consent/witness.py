@@ -30,6 +30,15 @@ from kesit_privacy.files import replacing
 
 WITNESS: Final = "consent.witness"
 """In the client's folder, wherever the store is."""
+CAUTION: Final[dict[str, str]] = {
+    "en": "Caution: the consent store looks like an older copy (restored from a backup); later"
+    " withdrawals may be missing here. Import what came since and note what persons asked for, then"
+    " `kesit client consent accept-restored`.",
+    "tr": "Dikkat: rıza kaydı deposu eski bir kopyaya benziyor (yedekten dönülmüş); sonraki geri"
+    " almalar burada eksik olabilir. Sonradan gelenleri içe aktarın ve başvuruları kaydedin,"
+    " ardından `kesit client consent accept-restored`.",
+}
+"""On top of what is read from a store that looks restored: it answers its owner, with this."""
 _UNREADABLE: Final = -1
 Moment = Callable[[], AbstractContextManager[Connection]]
 

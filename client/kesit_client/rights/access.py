@@ -10,6 +10,7 @@ from kesit_client.consent import keeping
 from kesit_client.consent.events import SECOND, now_us, show_time
 from kesit_client.consent.exporting import shared_fields
 from kesit_client.consent.store import ConsentStore
+from kesit_client.consent.witness import CAUTION
 from kesit_client.rights import incidents, requests
 from kesit_client.rights.report_words import TURKISH, WORDS
 from kesit_client.rights.runs import Booked, untold
@@ -19,7 +20,8 @@ from kesit_client.rights.traces import EXPORT, RUN, traces
 def access_report(store: ConsentStore, principal: str, now: int | None = None) -> dict[str, Any]:
     """All that the consent store holds about a person, ready for JSON.
 
-    And the runs of the books of which the store cannot tell (`runs.untold`).
+    And the runs of the books of which the store cannot tell (`runs.untold`). `looks_restored` is
+    None, or why the store looks like an older copy, with what to say of it.
 
     Raises:
         ConsentError: the person is unknown.
@@ -32,7 +34,9 @@ def access_report(store: ConsentStore, principal: str, now: int | None = None) -
     events = keeping.history(store, principal, need=not (asked or traced))
     shared = shared_fields(store)
     rest = untold(store, principal, {item.name for item in traced if item.kind == RUN})
+    restored = store.restored
     return {
+        "looks_restored": None if restored is None else {"why": restored, **CAUTION},
         "pii_principal_id": principal,
         "made_at": show_time(moment),
         "events": [
@@ -164,7 +168,9 @@ def as_text(report: dict[str, Any], language: str = "tr") -> str:
         ),
         ("incidents", [f"{i['known_at']}  {i['what']}" for i in report["incidents"]]),
     ]
-    lines = [f"{words['title']} {report['pii_principal_id']}"]
+    restored = report["looks_restored"]
+    lines = [] if restored is None else [restored[language], ""]
+    lines.append(f"{words['title']} {report['pii_principal_id']}")
     lines.append(f"{words['made']}: {report['made_at']}")
     for name, items in parts:
         lines += ["", words[name], *(f"- {item}" for item in items or [words["none"]])]
