@@ -259,6 +259,19 @@ def test_what_is_no_file_of_consents(store: ConsentStore, tmp_path: Path) -> Non
     ):
         with pytest.raises(ConsentError, match=words):
             import_file(store, path, purposes=(PURPOSE,), now=NOW, **options)
+    for suffix, separators in (
+        (".csv", "commas or semicolons"),
+        (".tsv", "tabs"),
+        (".parquet", ""),
+    ):
+        few = {"record_id": "1", "pii_principal_id": "a", "purpose": PURPOSE}
+        few_columns = write(tmp_path / f"few{suffix}", [few])
+        with pytest.raises(ConsentError) as error:
+            import_file(store, few_columns, purposes=(PURPOSE,), now=NOW)
+        assert error.value.cause.endswith(" Its columns: record_id, pii_principal_id, purpose.")
+        assert ("first line" in error.value.remedy) == bool(separators)
+        assert separators in error.value.remedy
+        assert "docs/reference/consent.md" in error.value.remedy
     (tmp_path / "c.xlsx").write_text("x")
     (tmp_path / "c.jsonld").write_text("{")
     (tmp_path / "c.parquet").write_text("x")

@@ -26,6 +26,15 @@ NEEDED: Final = ("record_id", "pii_principal_id", "purpose", "event_type", "even
 SHOWN: Final = 120
 _TURKISH_1254: Final = frozenset(b"\xd0\xdd\xde\xf0\xfd\xfe")
 """Ğ İ Ş ğ ı ş in Windows-1254."""
+_IN_A_LINE: Final = (
+    "Its first line names the columns as docs/reference/consent.md does, in small letters, with"
+    " commas or semicolons between them."
+)
+_NAMING: Final[dict[str, str]] = {
+    ".parquet": "Name its columns as docs/reference/consent.md does, in small letters.",
+    ".tsv": "Its first line names the columns as docs/reference/consent.md does, in small letters,"
+    " with tabs between them.",
+}
 
 
 @dataclass(frozen=True)
@@ -154,11 +163,10 @@ def _known(rows: pl.DataFrame, encoding: str, path: Path) -> RawTable:
     known = [name for name in (*EVENT_FIELDS, *TERMS) if name in rows.columns]
     lacking = [name for name in NEEDED if name not in known]
     if lacking:
-        found = ", ".join(name for name in rows.columns if name != LINE)
+        found = ", ".join(name for name in rows.columns if name not in (LINE, BREAKS))
         raise ConsentError(
             f"{path}: has no column {', '.join(lacking)}. Its columns: {shortened(found)}.",
-            remedy="Its first line names the columns as docs/reference/consent.md does, in small"
-            " letters, with commas or semicolons between them.",
+            remedy=_NAMING.get(path.suffix.lower(), _IN_A_LINE),
         )
     twice = [name for name in known if f"{name}_duplicated_0" in rows.columns]  # polars' own name
     if twice:
