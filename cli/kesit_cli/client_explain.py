@@ -21,6 +21,7 @@ _WORDS = {
     "en": {
         "chances": "Chances",
         "reasons": "Reasons for",
+        "of": "{}",
         "segment": "Segment",
         "next": "Next",
         "alone": "none: there is one segment",
@@ -32,15 +33,16 @@ _WORDS = {
     },
     "tr": {
         "chances": "Olasılıklar",
-        "reasons": "Gerekçesi",
+        "reasons": "Gerekçe",
+        "of": "{} için",
         "segment": "Segment",
         "next": "Sonraki",
         "alone": "yok: tek segment var",
         "objection": "İtiraz",
         "score": "açık: bir insan yanıtlamalı; puan kullanılamaz",
         "code": "açık: bir insan yanıtlamalı; kod kullanılamaz",
-        "logits": "olağana göre log olasılık oranı",
-        "shares": "sonraki değil bu segment için",
+        "logits": "olağandan fark (logit)",
+        "shares": "sonraki segmente karşı desteği",
     },
 }
 
@@ -75,11 +77,19 @@ def _chance(folder: Path, customer: str, home: Path, language: Language) -> None
     words, model = _WORDS[language], model_file.read(folder)
     found = scoring.explain_home(home, model, customer)
     told = [f"{name} {percent(chance, language)}" for name, chance in found.chances.items()]
-    facts = [(words["chances"], ", ".join(told)), (words["reasons"], found.kind)]
+    facts = [
+        (words["chances"], ", ".join(told)),
+        (words["reasons"], words["of"].format(found.kind)),
+    ]
     if found.objects:
         facts.append((words["objection"], words["score"]))
-    rows = [(name, value, local(f"{part:+.2f}", language)) for name, value, part in found.parts]
+    rows = [(name, value, local(_signed(part), language)) for name, value, part in found.parts]
     _print(facts, words["logits"], rows, model.features, language)
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.2f}"
+    return text if text.strip("+-0.") else "0.00"
 
 
 def _segment(folder: Path, customer: str, home: Path, language: Language) -> None:

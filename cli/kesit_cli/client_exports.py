@@ -50,12 +50,18 @@ def filter_(
       kesit client exports filter --ids all.txt --purpose marketing --channel sms --out ids.txt
         --home ankara
     """
+    from kesit_client.errors import ConsentError
     from kesit_client.rights.exports import read_ids
     from kesit_client.rights.permitted import permitted
     from kesit_client.rights.requests import require_purposes
 
     require_basis(basis)
     people = read_ids(ids)
+    if out.exists() and out.samefile(ids):
+        raise ConsentError(
+            f"{out}: is the list that is read, which would be lost.",
+            remedy="Give --out the name of another file.",
+        )
     with opened(home) as store:
         require_purposes(store, home, [purpose])
         found = permitted(store, people, purpose, basis=basis, channel=channel)

@@ -43,7 +43,7 @@ def score(
     from kesit_privacy import model_file
 
     with Progress(f"reading {folder}") as progress:
-        given_out.require_format(out)
+        given_out.require_place(home, out)
         model = model_file.read(folder)
         progress.event("scoring")
         scored = scoring.score_home(home, model)
@@ -77,7 +77,7 @@ def segment(
     from kesit_privacy import segment_file
 
     with Progress(f"reading {folder}") as progress:
-        given_out.require_format(out)
+        given_out.require_place(home, out)
         segments = segment_file.read(folder)
         progress.event("finding the nearest centres")
         found = segmenting.assign_home(home, segments, language_of(language))

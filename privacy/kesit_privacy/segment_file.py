@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from kesit_privacy.embedding import Embedding
 from kesit_privacy.features import GRID, CodeArray, Feature, FloatArray, IntArray, Name, Sentence
-from kesit_privacy.model_file import built, file_bytes
+from kesit_privacy.model_file import MODEL, built, file_bytes
 from kesit_privacy.study import LegalBasis
 
 SEGMENTS = "segments.json"
@@ -117,6 +117,8 @@ def read(folder: Path) -> SegmentModel:
     Raises:
         ModelError: there are none, or the file is broken, or of another version of Kesit.
     """
-    path = folder / SEGMENTS
-    data = file_bytes(path, remedy="Give the folder of a segmentation's result.")
+    path, remedy = folder / SEGMENTS, "Give the folder of a segmentation's result."
+    if (folder / MODEL).exists():
+        remedy = "This result is a classifier: use `kesit client score`."
+    data = file_bytes(path, remedy=remedy)
     return built(data, path, SegmentModel.from_dict)

@@ -21,7 +21,7 @@ from kesit_privacy.study import Study
 from kesit_server import pots, results
 from kesit_server.federation import Federation
 from kesit_server.statement_text import as_text
-from kesit_server.wording import Wording
+from kesit_server.wording import Wording, labels
 
 
 def privacy_statement(federation: Federation, failure: KesitError | None = None) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def privacy_statement(federation: Federation, failure: KesitError | None = None)
         "target": study.target if study.classification is not None else None,
         "made_of": [feature.name for feature in Embedding.of(study).features],
         "protected": list(study.protected),
+        "labels": {name: words.as_dict() for name, words in labels(study.features).items()},
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "kesit": version("kesit"),
         "run": federation.run,

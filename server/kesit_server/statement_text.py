@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kesit_privacy.rules.named import GROUNDS_TR
-from kesit_server.wording import Language, Wording, percent
+from kesit_server.wording import Language, Vocabulary, Wording, percent
 
 _WORDS = {
     "title": Wording("Privacy statement: {study}", "Mahremiyet beyanı: {study}"),
@@ -172,6 +172,11 @@ def _pot(pot: Mapping[str, Any], language: Language) -> str:
 def _purpose(statement: Mapping[str, Any], language: Language) -> str:
     """What for, by which right, and of what."""
     target, ground = statement["target"], statement["legal_basis"]
+    known = {name: Wording(label["en"], label["tr"]) for name, label in statement["labels"].items()}
+
+    def told(names: Iterable[str]) -> str:
+        return ", ".join(Vocabulary(known).feature(name, language) for name in names)
+
     made = _WORDS["segments of" if target is None else "model of"].of(language)
     return (
         _WORDS["purpose"]
@@ -179,9 +184,9 @@ def _purpose(statement: Mapping[str, Any], language: Language) -> str:
         .format(
             purpose=statement["purpose"],
             ground=GROUNDS_TR[ground] if language == "tr" else ground,
-            made=made.format(target=target),
-            features=", ".join(statement["made_of"]),
-            protected=", ".join(statement["protected"]) or _WORDS["none"].of(language),
+            made=made.format(target=told([target] if target else [])),
+            features=told(statement["made_of"]),
+            protected=told(statement["protected"]) or _WORDS["none"].of(language),
         )
     )
 

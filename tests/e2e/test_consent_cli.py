@@ -230,7 +230,7 @@ def test_only_who_may_have_a_segment_code_has_one(member: Kesit, tmp_path: Path)
     assert "Objection" not in told
     assert all(feature.name in told for feature in study.features)
     turkish = explain("c6", "--language", "tr")
-    assert "özellik değer sonraki değil bu segment için" in turkish
+    assert "özellik değer sonraki segmente karşı desteği" in turkish
     assert any(name in turkish for name in names.values())
     assert "açık: bir insan yanıtlamalı; kod kullanılamaz" in explain("c4", "--language", "tr")
 

@@ -154,6 +154,15 @@ def test_of_a_rare_class_nothing_is_said_to_give_it_away(estimator: str) -> None
         assert not trained(study, frame, seed=seed).card.doubts
 
 
+def test_bounds_that_put_everybody_in_one_cell_are_told() -> None:
+    tables = churn_tables(declared_customers=4000)
+    wide = [f | {"upper": 1e5} if f["name"] == "tenure" else f for f in tables["features"]]
+    study = study_from_tables({**tables, "features": wide, "epsilon": 4.0})
+    (said,) = trained(study, churn_frame(4000)).card.doubts
+    assert said.en.startswith("tenure: nearly all customers lie in one of its")
+    assert said.tr.startswith("tenure: müşterilerin neredeyse tümü")
+
+
 def test_customers_of_unknown_label_are_left_out() -> None:
     study, frame = churn_study(), churn_frame(2000)
     extra = frame.head(500).with_columns(

@@ -17,7 +17,7 @@ from test_segmentation import in_groups
 from clikit import POLICY
 from kesit_client.errors import PolicyError, SourceError
 from kesit_client.results import segmenting
-from kesit_client.results.given_out import shown
+from kesit_client.results.given_out import own_row, require_place
 from kesit_privacy import segment_file
 from kesit_privacy.errors import ModelError
 from kesit_privacy.features import GRID, CodeArray, Numeric
@@ -145,10 +145,32 @@ def test_one_customer_is_explained(segments: SegmentModel, tmp_path: Path) -> No
     assert math.isclose(sum(part for _, _, part in found.parts if part > 0), 1)
     assert sum(part for _, _, part in found.parts) > 0
     values = {name: value for name, value, _ in found.parts}
-    assert values["channel"] == shown(STUDY.features[-1], int(codes[7, -1]))
+    kinds = ("web", "shop", "phone", "(unknown)", "(missing)")
+    assert values["channel"] == kinds[codes[7, -1]]
     assert not found.objects
     with pytest.raises(SourceError, match="no customer"):
         segmenting.explain_home(tmp_path, segments, "p30")
+
+
+def test_a_number_beyond_its_bounds_is_told_with_what_is_counted(segments: SegmentModel) -> None:
+    table = pl.DataFrame({"id": ["a"], "a": [0.5], "b": [7.0], "c": [""], "income": [1234.4]})
+    table = table.with_columns(channel=pl.lit("fax"))
+    row = own_row(table, segments.features, "id", "a")
+    assert row.values == ("0.5", "7 → 1", "(missing)", "1,234", "(unknown)")
+
+
+@pytest.mark.parametrize("name", ["no/such/file.csv", ".", "codes.xlsx", "customers.csv"])
+def test_a_place_where_no_file_should_go_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "customers.csv").write_text("id\n1\n")
+    (tmp_path / "source.toml").write_text('path = "customers.csv"\nid_column = "id"\n')
+    require_place(tmp_path, tmp_path / "codes.csv")
+    (tmp_path / "codes.csv").write_text("old")
+    require_place(tmp_path, tmp_path / "codes.csv")
+    with pytest.raises(SourceError):
+        require_place(tmp_path, tmp_path / name)
+    (tmp_path / "linked.csv").symlink_to(tmp_path / "customers.csv")
+    with pytest.raises(SourceError, match="own source"):
+        require_place(tmp_path, tmp_path / "linked.csv")
 
 
 Change = Callable[[dict[str, Any]], Any]

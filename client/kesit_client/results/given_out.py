@@ -22,11 +22,13 @@ from kesit_client.consent.settings import ConsentSettings
 from kesit_client.consent.state import reads_special
 from kesit_client.consent.store import ConsentStore
 from kesit_client.errors import ConsentError, PolicyError, SourceError
+from kesit_client.home import SOURCE, read_source
 from kesit_client.owner.policy import Policy
 from kesit_client.rights.exports import Export, record_export
 from kesit_client.rights.requests import suppressed
-from kesit_client.rows.coding import written_ids
-from kesit_privacy.features import CodeArray, Feature, Numeric
+from kesit_client.rows.coding import customers, encode_features, numbers, written_ids
+from kesit_client.rows.sources import FileSource
+from kesit_privacy.features import Categorical, CodeArray, Feature
 from kesit_privacy.files import replacing
 from kesit_privacy.model_file import ScoringModel
 from kesit_privacy.segment_file import SegmentModel
@@ -144,6 +146,25 @@ def record(
         return record_export(store, recipient, what, ids, purpose=released.purpose)
 
 
+def require_place(home: Path, path: Path) -> None:
+    """Refuse a file that `write` could not write, or that would take the place of the source.
+
+    Raises:
+        SourceError: it ends otherwise than it can, lies in no folder, or is the node's source.
+    """
+    require_format(path)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise SourceError(
+            f"{path}: no file can be written there.", remedy="Give a name in a folder that exists."
+        )
+    source = read_source(home / SOURCE)
+    if isinstance(source, FileSource) and path.exists() and path.samefile(source.path):
+        raise SourceError(
+            f"{path}: is this node's own source, which would be lost.",
+            remedy="Give the name of another file.",
+        )
+
+
 def require_format(path: Path) -> None:
     """Refuse a file that ends otherwise than `write` can.
 
@@ -176,27 +197,53 @@ def write(table: pl.DataFrame, path: Path) -> None:
         ) from error
 
 
-def one_customer(codes: CodeArray, ids: pl.Series, customer: str) -> CodeArray:
-    """The row of one customer, shape (1, features), by the id as it is written.
+@dataclass(frozen=True)
+class OwnRow:
+    """One customer's row.
+
+    Attributes:
+        codes: (1, features); values: of each feature, for a person: what the source holds, with an
+            arrow to what is counted where a number lies beyond the bounds.
+    """
+
+    codes: CodeArray
+    values: tuple[str, ...]
+
+
+def own_row(
+    table: pl.DataFrame, features: tuple[Feature, ...], id_column: str, customer: str
+) -> OwnRow:
+    """The row of one customer of a table, by the id as it is written.
 
     Raises:
         SourceError: there is no such customer.
     """
-    written = written_ids(ids)
+    table = table.select(id_column, *(feature.name for feature in features))
+    written = written_ids(customers(table, id_column)[id_column])
     if customer not in written:
         raise SourceError(
             f"There is no customer {customer!r} in the source.",
             remedy="Check the id as it stands in the source.",
         )
-    place = written.index(customer)
-    return codes[place : place + 1]
+    row = customers(table, id_column)[written.index(customer)]
+    codes, _ = encode_features(row, features, id_column, len(features))
+    values = [
+        _shown(feature, int(code), row[feature.name])
+        for feature, code in zip(features, codes[0], strict=True)
+    ]
+    return OwnRow(codes, tuple(values))
 
 
-def shown(feature: Feature, code: int) -> str:
-    """A code as the result sees it, for a person."""
-    if isinstance(feature, Numeric):
-        if code < 0:
-            return "(missing)"
-        number = feature.decode(code)
-        return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
-    return (*feature.levels, "(unknown)", "(missing)")[code]
+def _shown(feature: Feature, code: int, value: pl.Series) -> str:
+    """A value (of one row) for a person."""
+    if isinstance(feature, Categorical):
+        return (*feature.levels, "(unknown)", "(missing)")[code]
+    if code < 0:
+        return "(missing)"
+    number = float(numbers(value)[0])
+    counted = min(max(number, feature.lower), feature.upper)
+    return _written(number) if counted == number else f"{_written(number)} → {_written(counted)}"
+
+
+def _written(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"

@@ -16,7 +16,7 @@ import polars as pl
 from kesit_client.errors import SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.owner.policy import Policy
-from kesit_client.results.given_out import GivenOut, one_customer, permitted, require_ground, shown
+from kesit_client.results.given_out import GivenOut, own_row, permitted, require_ground
 from kesit_client.rows.coding import encode_features
 from kesit_privacy.features import CodeArray, FloatArray
 from kesit_privacy.model_file import ScoringModel
@@ -68,7 +68,7 @@ class Reasons:
     Attributes:
         chances: of each class.
         kind: the class that the reasons speak for (of two, the second; of more, the likeliest).
-        parts: (feature, value as the model sees it, logits beyond what is usual), largest first.
+        parts: (feature, its value (`OwnRow`), logits beyond what is usual), largest first.
         objects: whether the customer has an open objection, which a human must answer.
     """
 
@@ -104,18 +104,14 @@ def explain(model: ScoringModel, table: pl.DataFrame, id_column: str, customer: 
     Raises:
         SourceError: there is no such customer.
     """
-    names = [feature.name for feature in model.features]
-    codes, ids = encode_features(
-        table.select(id_column, *names), model.features, id_column, len(names)
-    )
-    own = one_customer(codes, ids, customer)
-    chances = model.chances(own)[0]
+    own = own_row(table, model.features, id_column, customer)
+    chances = model.chances(own.codes)[0]
     kind = 1 if len(chances) == 2 else int(chances.argmax())
     logit = 0 if len(chances) == 2 else kind
-    parts = model.reasons(own)[0, :, logit]
+    parts = model.reasons(own.codes)[0, :, logit]
     told = [
-        (feature.name, shown(feature, int(code)), float(part))
-        for feature, code, part in zip(model.features, own[0], parts, strict=True)
+        (feature.name, value, float(part))
+        for feature, value, part in zip(model.features, own.values, parts, strict=True)
     ]
     return Reasons(
         dict(zip(model.classes, map(float, chances), strict=True)),

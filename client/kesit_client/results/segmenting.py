@@ -16,7 +16,7 @@ import polars as pl
 from kesit_client.errors import SourceError
 from kesit_client.home import POLICY, SOURCE, read_source
 from kesit_client.owner.policy import Policy
-from kesit_client.results.given_out import GivenOut, one_customer, permitted, require_ground, shown
+from kesit_client.results.given_out import GivenOut, own_row, permitted, require_ground
 from kesit_client.rows.coding import encode_features
 from kesit_privacy.features import GRID
 from kesit_privacy.segment_file import SegmentModel
@@ -75,7 +75,7 @@ class Reasons:
     Attributes:
         segment, other: numbers of the nearest segment and of the second (None if there is one).
         distances: to each segment's centre (1 is one feature's whole range).
-        parts: (feature, value as the segments see it, how much farther the second centre is by this
+        parts: (feature, its value (`OwnRow`), how much farther the second centre is by this
             feature, as a share of all features' differences that speak for the nearest), largest
             first. They add up to the difference of the squared distances, over the same sum.
         objects: whether the customer has an open objection, which a human must answer.
@@ -101,17 +101,15 @@ def explain_home(
     customer = normalize("NFC", customer.strip())
     objects = require_ground(home, policy, segments, customer, now)
     names = [feature.name for feature in segments.features]
-    table = source.read(names).select(source.id_column, *names)
-    codes, ids = encode_features(table, segments.features, source.id_column, len(names))
-    own = one_customer(codes, ids, customer)
-    squared = segments.parts(own)[0]
+    own = own_row(source.read(names), segments.features, source.id_column, customer)
+    squared = segments.parts(own.codes)[0]
     order = np.argsort(squared.sum(axis=1), kind="stable")
     nearest, other = int(order[0]), int(order[1]) if len(order) > 1 else None
     apart = np.zeros(len(names)) if other is None else squared[other] - squared[nearest]
     shares = apart / max(float(apart[apart > 0].sum()), 1.0)
     told = [
-        (feature.name, shown(feature, int(code)), float(share))
-        for feature, code, share in zip(segments.features, own[0], shares, strict=True)
+        (feature.name, value, float(share))
+        for feature, value, share in zip(segments.features, own.values, shares, strict=True)
     ]
     return Reasons(
         nearest + 1,

@@ -52,16 +52,20 @@ def encode_features(
     table: pl.DataFrame, features: Sequence[Feature], id_column: str, width: int
 ) -> tuple[CodeArray, pl.Series]:
     """Codes of some features in the first columns of `width`, and the customers' ids."""
-    ids = _ids(table[id_column]).alias(id_column)
-    customers = (
-        table.with_columns(ids)
+    found = customers(table, id_column)
+    codes = np.empty((len(found), width), dtype=np.int16)
+    for index, feature in enumerate(features):
+        codes[:, index] = _encode_column(feature, found[feature.name])
+    return codes, found[id_column]
+
+
+def customers(table: pl.DataFrame, id_column: str) -> pl.DataFrame:
+    """The first row of each id, in the order of the table; rows without an id are nobody's."""
+    return (
+        table.with_columns(_ids(table[id_column]).alias(id_column))
         .filter(pl.col(id_column).is_not_null())
         .unique(subset=[id_column], keep="first", maintain_order=True)
     )
-    codes = np.empty((len(customers), width), dtype=np.int16)
-    for index, feature in enumerate(features):
-        codes[:, index] = _encode_column(feature, customers[feature.name])
-    return codes, customers[id_column]
 
 
 def written_ids(ids: pl.Series) -> list[str]:
@@ -84,14 +88,14 @@ def people_ids(column: pl.Series) -> list[str]:
 
 def _encode_column(feature: Feature, column: pl.Series) -> CodeArray:
     if isinstance(feature, Numeric):
-        return feature.encode(_numbers(column))
+        return feature.encode(numbers(column))
     place = {normalize("NFC", level): code for code, level in enumerate(feature.levels)}
     text = _text(column)
     codes = text.replace_strict(place, default=feature.unknown, return_dtype=pl.Int16)
     return codes.set(text.is_null(), feature.missing).to_numpy()
 
 
-def _numbers(column: pl.Series) -> FloatArray:
+def numbers(column: pl.Series) -> FloatArray:
     """The column as floats, NaN where it holds no number."""
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         column = _text(column)
@@ -146,7 +150,7 @@ def coverage(table: pl.DataFrame, study: Study) -> list[Coverage]:
     for feature in study.features:
         column = table[feature.name]
         if isinstance(feature, Numeric):
-            values = _numbers(column)
+            values = numbers(column)
             beyond = int(((values < feature.lower) | (values > feature.upper)).sum())
             found.append(Coverage(feature.name, int((~np.isfinite(values)).sum()), beyond))
         else:
@@ -195,7 +199,7 @@ def _problems(
 
 
 def _numeric_problems(feature: Numeric, column: pl.Series) -> Iterator[Problem]:
-    values = _numbers(column)
+    values = numbers(column)
     absent = _text(column).is_null().to_numpy()
     if column.dtype.is_float():
         nans = column.is_nan().fill_null(False).to_numpy()
@@ -218,7 +222,7 @@ def _numeric_problems(feature: Numeric, column: pl.Series) -> Iterator[Problem]:
             )
     present = values[np.isfinite(values)]
     if not feature.may_be_constant and _constant(feature.encode(present)):
-        yield _constant_problem(feature, f"{present[0]:g}" if len(present) else "missing")
+        yield _one_step(feature, present)
 
 
 def _categorical_problems(feature: Categorical, column: pl.Series) -> Iterator[Problem]:
@@ -243,6 +247,19 @@ def _categorical_problems(feature: Categorical, column: pl.Series) -> Iterator[P
 
 def _constant(codes: CodeArray) -> bool:
     return len(codes) == 0 or bool((codes == codes[0]).all())
+
+
+def _one_step(feature: Numeric, values: FloatArray) -> Problem:
+    """All values of one code: one value indeed, or bounds that cannot tell them apart."""
+    if len(values) == 0 or values.min() == values.max():
+        return _constant_problem(feature, f"{values[0]:g}" if len(values) else "missing")
+    return Problem(
+        feature.name,
+        f"all values lie in one step between the bounds {feature.lower:g} and {feature.upper:g}:"
+        f" {int((values < feature.lower).sum()):,} below, {int((values > feature.upper).sum()):,}"
+        " above.",
+        "Agree on bounds that hold most customers.",
+    )
 
 
 def _constant_problem(feature: Feature, value: str) -> Problem:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from kesit_privacy.features import Numeric
 from kesit_server.classification.training.labels import Labels
 from kesit_server.wording import Wording
 
 LEAKS_BELOW = 0.05
 """Part of the errors of guessing the commonest class that a single feature may leave."""
 
+CROWDED = 0.98
+"""Part of the customers in one cell of a number from which its bounds are doubted."""
+
+CLEAR = 0.05
+"""Most noise on a cell, as a part of the customers, at which that can be told."""
+
 HALF_NOISE = 1 / np.sqrt(2 * np.pi)
 """E[max(N(0, 1), 0)]: what noise alone adds to an empty count, in its standard deviation."""
 
 
 def doubts(labels: Labels) -> tuple[Wording, ...]:
-    """Warnings about the target: classes that nobody has, and features that give it away."""
-    return (*_absent(labels), *_leaks(labels))
+    """Warnings: classes that nobody has, features that give the target away, bounds that hide."""
+    return (*_absent(labels), *_leaks(labels), *_crowded(labels))
 
 
 def _absent(labels: Labels) -> list[Wording]:
@@ -55,6 +62,26 @@ def _leaks(labels: Labels) -> list[Wording]:
                     " error. If it is known only after the fact, leave it out.",
                     f"{feature.name} tek başına {labels.target.feature.name} değerini neredeyse"
                     " hatasız veriyor. Ancak sonradan biliniyorsa modelden çıkarın.",
+                )
+            )
+    return found
+
+
+def _crowded(labels: Labels) -> list[Wording]:
+    """Numbers whose customers lie in one cell, where the noise is small enough to see it."""
+    found = []
+    for place, (feature, sizes) in enumerate(zip(labels.space.features, labels.sizes, strict=True)):
+        if not isinstance(feature, Numeric) or feature.may_be_constant or place in labels.drawn:
+            continue
+        cells, known = sizes[:-1], labels.customers - sizes[-1]  # the last cell: missing values
+        noise = float(labels.noise[place]) * np.sqrt(len(labels.target.classes))
+        if cells.max() > CROWDED * known and noise < CLEAR * known:
+            found.append(
+                Wording(
+                    f"{feature.name}: nearly all customers lie in one of its {len(cells)} cells."
+                    " Bounds that are nearer to what customers have would tell them apart.",
+                    f"{feature.name}: müşterilerin neredeyse tümü {len(cells)} hücreden birinde."
+                    " Müşterilerin değerlerine daha yakın sınırlar onları ayırt ederdi.",
                 )
             )
     return found
