@@ -252,7 +252,7 @@ def _tests(raw: RawTable, known: Known) -> list[tuple[pl.Expr, str | pl.Expr]]:
         *(
             (
                 col(name).is_not_null() & col(f"{name}_flag").is_null(),
-                f"{name} is neither true nor false",
+                f"{name} is neither true nor false; write one of them (evet and hayır will do)",
             )
             for name in _FLAGS
         ),
