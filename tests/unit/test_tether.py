@@ -18,8 +18,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason=
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
 PARENT = f"""
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from kesit_simulations.benchmarks.tether import MARK, tethered
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 with tethered():
     child = subprocess.Popen({SLEEPER!r}, start_new_session=True, stdout=subprocess.PIPE)
     child.stdout.readline()
