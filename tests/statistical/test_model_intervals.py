@@ -1,7 +1,7 @@
 """Intervals of a classifier's metrics hold the truth as often as they say, over many releases.
 
-Customers and noise are seeded, so a run does not fail by chance. Of 600 releases a sound 95 %
-interval would leave 91-99 % (4.3 standard deviations) with probability 2e-5 a metric: no seed had
+Customers and noise are seeded, so a run does not fail by chance. Of 1,000 releases a sound 95 %
+interval would leave 92-98 % (4.3 standard deviations) with probability 2e-5 a metric: no seed had
 to be sought.
 """
 
@@ -16,7 +16,7 @@ from kesit_server.classification.judging.calibration import _groups
 from kesit_server.classification.judging.evaluation import assess
 from kesit_server.classification.judging.uplift import uplift
 
-RELEASES = 600
+RELEASES = 1000
 
 ONE_IN_13 = 14.75
 """σ of an evaluation with 8 % of μ² at ε = 1, δ = 1e-5, five members of whom one may collude."""
@@ -57,14 +57,14 @@ def test_intervals_cover(population: Population, sigma: float) -> None:
     assert set(held) == set(truths)
     assert all(len(hits) > 0.8 * RELEASES for hits in held.values())
     rates = {name: float(np.mean(hits)) for name, hits in held.items()}
-    assert all(0.91 <= rate <= 0.99 for rate in rates.values()), rates
+    assert all(0.92 <= rate <= 0.98 for rate in rates.values()), rates
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("confidence", [1.0, 1.3, 2.0])
 @pytest.mark.parametrize("sigma", [0.0, ALL, ONE_IN_13], ids=["none", "all", "0.08"])
 def test_the_interval_of_the_calibration_error_covers(confidence: float, sigma: float) -> None:
-    """The true error is that of the bars; nothing is promised on the other side of 99 %: it is at
+    """The true error is that of the bars; nothing is promised on the other side of 98 %: it is at
     the edge of what can be, 0, that an interval that cannot reach below covers more."""
     population = Population(6500, 0.2, 3.0, confidence)
     query = population.query(sigma)
@@ -82,7 +82,7 @@ def test_the_interval_of_the_calibration_error_covers(confidence: float, sigma: 
         interval = found.calibration[0].error.interval_95
         assert interval is not None
         held.append(interval[0] <= true <= interval[1])
-    assert np.mean(held) >= 0.91
+    assert np.mean(held) >= 0.92
 
 
 FEWER = 300

@@ -110,7 +110,7 @@ def test_no_scores_that_are_no_numbers() -> None:
 
 opacus = pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 
-from kesit_client.neural import dpsgd  # noqa: E402
+from kesit_client.neural import dpsgd  # noqa: E402  (it needs Opacus: after the skip)
 
 CANARIES, LISTS, GUESSES = 600, 4, 200
 

@@ -27,7 +27,7 @@ from trainingkit import Trainings, coded, network, neural_study, start, training
 pytest.importorskip("opacus", reason="training needs Opacus (kesit[neural])")
 torch = pytest.importorskip("torch", reason="training needs torch (kesit[neural])")
 
-from kesit_client.neural import dpsgd  # noqa: E402
+from kesit_client.neural import dpsgd  # noqa: E402  (it needs Opacus: after the skip)
 
 THREE = study_from_tables(
     three_tables(classification={"estimator": "neural", "training": {"hidden": 5, "steps": 2}})
