@@ -31,6 +31,7 @@ class Server:
     online: bool = False
     failures: list[type[Exception]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    told: Stop | None = None
 
     def connection(self) -> flower.FleetConnection:
         server = self
@@ -50,7 +51,12 @@ class Server:
                     raise flower.UnknownNodeError
                 server.online = True
 
-        return Connection(None, b"", None)  # type: ignore[arg-type]
+            def receive(self) -> None:
+                server.take("receive")
+                if server.told and server.asked.count("receive") == 2:
+                    server.told.requested = True
+
+        return Connection(None, b"", flower._Bell())  # type: ignore[arg-type]
 
     def take(self, call: str) -> None:
         self.asked.append(call)
@@ -128,6 +134,17 @@ def test_a_server_that_is_away_is_waited_for(path: Path) -> None:
     joined, events = join(server, path, 0.0)
     assert joined
     assert [event.kind for event in events] == ["waiting", "waiting", "connected"]
+
+
+def test_a_node_that_comes_back_is_online_before_it_says_so(path: Path) -> None:
+    """Else a run that begins right then would leave it out."""
+    stop = Stop()
+    server, events = Server(failures=[flower.UnavailableError], told=stop), list[Event]()
+    link, connection = Link("server:1", b"", None, path), server.connection()  # type: ignore[arg-type]
+    connection.node_id = 7
+    node_loop._Loop(link, connection, None, events.append, stop).attend()  # type: ignore[arg-type]
+    assert server.asked == ["receive", "heartbeat", "receive"]
+    assert [event.kind for event in events] == ["waiting", "connected"]
 
 
 def test_a_node_that_is_stopped_before_it_joined(path: Path) -> None:

@@ -174,6 +174,8 @@ class _Loop:
         while not self.stop.requested:
             try:
                 with self.stop.interrupting():
+                    if backoff.failures:
+                        self.connection.heartbeat()  # its last one may be too old to count
                     incoming = self.connection.receive()
                 if backoff.failures:
                     self._say("connected", f"Connected to {self.link.address} again.")
