@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from clikit import kesit, shop
 from federationkit import place, whole
+from raykit import tidy
 
-__all__ = ["kesit", "place", "shop", "whole"]
+__all__ = ["kesit", "place", "shop", "tidy", "whole"]

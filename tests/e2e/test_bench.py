@@ -105,6 +105,7 @@ def test_a_refused_study_is_shown_as_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("tidy")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_engines_are_measured_and_agree() -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'kesit[simulation]'")

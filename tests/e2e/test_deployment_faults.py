@@ -32,7 +32,7 @@ from kesit_simulations.deployed import Deployed
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment-faults")]
 
-SHORT = 6.0
+SHORT = 10.0
 """Seconds that an attempt waits, where a member will be silent."""
 
 

@@ -108,7 +108,7 @@ def test_a_revoked_member_is_put_out_at_once_and_stays_out(place: Deployed) -> N
         assert place.processes["Bursa"].wait(60) == exits.SETTINGS
 
     acting = Acting({2: revoke})
-    ran = studies.start(place.coordinator, path, deadline=6.0, watch=acting.watch)
+    ran = studies.start(place.coordinator, path, deadline=10.0, watch=acting.watch)
     told = result(place, ran.run)
     assert (told["members"], told["members_left"]) == (4, 3)
     assert "does not admit this node's key" in " ".join(place.log("Bursa").split())
@@ -315,7 +315,7 @@ def test_a_node_whose_cable_was_pulled_comes_back_by_itself(
             eventually(lambda: place.online() == set(NAMES))
             path = agreed(place, "cable-pulled")
             acting = Acting({2: lambda: ip("link", "set", device, "down")})
-            ran = studies.start(place.coordinator, path, deadline=6.0, watch=acting.watch)
+            ran = studies.start(place.coordinator, path, deadline=10.0, watch=acting.watch)
             assert result(place, ran.run)["members_left"] == 3
             assert len(charges(place.home(far), ran.run)) == 1
             books_agree(place, ran.run, missed={far: 1})

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import json
 import os
 import signal
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -60,19 +57,6 @@ def actors() -> list[int]:
         return process == os.getpid() or (process in parents and below(parents[process]))
 
     return [process for process in found if below(process)]
-
-
-@pytest.fixture
-def tidy() -> Iterator[None]:
-    """Collect, while its warnings are ignored, what Ray leaves to the garbage collector."""
-    yield
-    gc.collect()
-    until = time.monotonic() + 60
-    # Only these private names tell whether a child of Ray is still to be waited for.
-    while (running := subprocess._active) and time.monotonic() < until:  # type: ignore[attr-defined]
-        subprocess._cleanup()  # type: ignore[attr-defined]
-        time.sleep(0.1)
-    assert not running
 
 
 def on_ray(study: Study, plan: SimulationPlan, watcher: Watcher | None = None) -> SimulationResult:
