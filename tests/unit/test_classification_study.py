@@ -180,12 +180,14 @@ def test_the_estimator_follows_size_and_budget_alike() -> None:
             declared_customers=customers, epsilon=epsilon, **auto
         ).classifying.estimator
         for customers in (2000, 50_000)
-        for epsilon in (0.1, 4.0)
+        for epsilon in (0.05, 1.0, 4.0)
     }
     assert found == {
-        (2000, 0.1): "logistic",
-        (2000, 4.0): "logistic",
-        (50_000, 0.1): "logistic",
+        (2000, 0.05): "logistic",
+        (2000, 1.0): "logistic",
+        (2000, 4.0): "additive",
+        (50_000, 0.05): "logistic",
+        (50_000, 1.0): "additive",
         (50_000, 4.0): "additive",
     }
     kept = churn_study(classification={"estimator": "auto", "keep": 2}, declared_customers=2000)

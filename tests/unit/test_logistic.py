@@ -123,6 +123,32 @@ def test_many_classes_around_centres_are_told_apart() -> None:
     assert (model.chances(held).argmax(axis=1) == truth).mean() > 0.9
 
 
+def test_shapes_far_from_where_customers_are_keep_the_intercept_in_its_bounds() -> None:
+    """One class is spread out along many features: steep bends, and nobody near their ends."""
+    names = [f"x{i}" for i in range(16)]
+    tables = churn_tables(
+        classification={"estimator": "logistic"},
+        target="kind",
+        features=[
+            *({"kind": "numeric", "name": n, "lower": -1.0, "upper": 1.0} for n in names),
+            {"kind": "categorical", "name": "kind", "levels": ["near", "far"]},
+        ],
+    )
+    rng = np.random.default_rng(3)
+    kinds = rng.integers(0, 2, 4000)
+    rows = rng.normal(0, 0.12 + 0.12 * kinds[:, None], (4000, 16))
+    frame = pl.DataFrame(dict(zip(names, rows.T, strict=True))).with_columns(
+        pl.Series("id", [f"c{i}" for i in range(4000)]),
+        pl.Series("kind", np.array(["near", "far"])[kinds]),
+    )
+    study = study_from_tables(tables)
+    codes = customers(study, frame).codes
+    model = logistic.fit(*Fold.all_of(Pooled(study, codes, told=NO_NOISE))).model
+    held, truth = _side(study, codes, inside=True)
+    assert roc_auc_score(truth, model.points(held)[:, 0]) > 0.99
+    assert abs(model.intercept[0]) < 4 * LOGIT
+
+
 def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
     """The same opened sums give the same questions, whoever the customers are."""
     assert asks_alike(_study(), logistic.fit) + 3 <= 9  # hello, evaluation and the end

@@ -70,12 +70,19 @@ class Shape:
             for place, kind in enumerate(kinds)
         ]
         self._scales = [1.0 if two else 1 - learner.share for learner in self.learners]
-        space = gram.coordinates.space
-        starts = gram.coordinates.offsets
-        self._tables = [
-            table(feature, bins) / UNIT @ gram.basis[start:end]
-            for feature, start, end in zip(space.features, starts, starts[1:], strict=False)
-        ]
+        self._tables = [self._centred(place) for place in range(len(gram.groups))]
+
+    def _centred(self, place: int) -> FloatArray:
+        """Coordinates of a feature's cells from their mean, on the basis, (cells, d).
+
+        Shapes that are not centred can add up to more than the points of an intercept can hold.
+        """
+        gram, own = self.gram, self.gram.groups[place]
+        start, end = gram.coordinates.offsets[place : place + 2]
+        found = table(gram.coordinates.space.features[place], self.bins) / UNIT
+        rows: FloatArray = found @ gram.basis[start:end]
+        rows[:, own] -= gram.means[own]
+        return rows
 
     def model(self) -> Scorecard:
         """In whole points."""
@@ -87,8 +94,8 @@ class Shape:
             axis=1,
         )
         parts = [Cells(_points(rows @ values[1:])) for rows in self._tables]
-        intercept = self._intercepts() - self.gram.means @ values[1:]
-        return Scorecard(self.gram.coordinates.space, _points(intercept[None])[0], tuple(parts))
+        intercept = _points(self._intercepts()[None])[0]
+        return Scorecard(self.gram.coordinates.space, intercept, tuple(parts))
 
     def _intercepts(self) -> FloatArray:
         if len(self.learners) == 1:
