@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kesit_privacy import accounting
-from kesit_privacy.features import CodeArray, FloatArray
+from kesit_privacy.features import CodeArray, FloatArray, IntArray
 from kesit_privacy.queries import Query
 from kesit_privacy.study import Study
 from kesit_privacy.study_file import study_from_tables
@@ -46,6 +46,29 @@ def churn_tables(**changes: Any) -> dict[str, Any]:
         ],
     }
     return tables | changes
+
+
+def clouds(
+    rows: FloatArray, kinds: IntArray, bounds: tuple[float, float], estimator: str, epsilon: float
+) -> tuple[Study, pl.DataFrame]:
+    """A study of numbers (n, features) that is to tell the kinds 0, 1, ... (n,), and its table."""
+    names = [f"x{i}" for i in range(rows.shape[1])]
+    levels = list("abcdefgh"[: kinds.max() + 1])
+    lower, upper = bounds
+    tables = churn_tables(
+        classification={"estimator": estimator},
+        target="kind",
+        epsilon=epsilon,
+        features=[
+            *({"kind": "numeric", "name": n, "lower": lower, "upper": upper} for n in names),
+            {"kind": "categorical", "name": "kind", "levels": levels},
+        ],
+    )
+    frame = pl.DataFrame(dict(zip(names, rows.T, strict=True))).with_columns(
+        pl.Series("id", [f"c{i}" for i in range(len(rows))]),
+        pl.Series("kind", np.array(levels)[kinds]),
+    )
+    return study_from_tables(tables), frame
 
 
 def churn_study(**changes: Any) -> Study:

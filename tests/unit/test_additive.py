@@ -15,6 +15,7 @@ from classifierkit import (
     churn_frame,
     churn_study,
     churn_tables,
+    clouds,
     customers,
     log_odds,
     three_tables,
@@ -83,6 +84,21 @@ def test_more_classes_are_learnt_each() -> None:
     truth = Side(low, high, inside=True).counted(customers(study, frame).codes, Target.of(study))[1]
     assert roc_auc_score(truth == 0, chances[:, 0]) > 0.8  # "small" is who leaves
     assert chances.mean(axis=0) == pytest.approx(np.bincount(truth) / len(truth), abs=0.05)
+
+
+def test_features_that_are_alike_do_not_each_mend_the_same_customers() -> None:
+    """Copies of one number: what each lacks, all lack, and together they must not overshoot."""
+    rng = np.random.default_rng(3)
+    kinds = rng.integers(0, 4, 4000)
+    one = rng.normal(0, 1, 4)[kinds] + rng.normal(0, 0.3, 4000)
+    rows = one[:, None] + rng.normal(0, 0.1, (4000, 24))
+    study, frame = clouds(rows, kinds, (-4.0, 4.0), "additive", 2.0)
+    codes = customers(study, frame).codes
+    model = pooled_fit(Pooled(study, codes, told=1e-6)).model  # no noise that would hold it back
+    low, high = held_out(study)
+    held, truth = Side(low, high, inside=True).counted(codes, Target.of(study))
+    own = model.chances(held)[np.arange(len(held)), truth.astype(int)] / CHANCE
+    assert -np.log(np.maximum(own, 1e-6)).mean() < 0.4
 
 
 def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:

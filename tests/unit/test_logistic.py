@@ -17,6 +17,7 @@ from classifierkit import (
     churn_frame,
     churn_study,
     churn_tables,
+    clouds,
     customers,
     log_odds,
     three_tables,
@@ -100,24 +101,10 @@ def test_more_classes_are_learnt_each() -> None:
 
 
 def test_many_classes_around_centres_are_told_apart() -> None:
-    names = [f"x{i}" for i in range(8)]
-    tables = churn_tables(
-        classification={"estimator": "logistic"},
-        target="kind",
-        epsilon=4.0,
-        features=[
-            *({"kind": "numeric", "name": n, "lower": 0.0, "upper": 1.0} for n in names),
-            {"kind": "categorical", "name": "kind", "levels": list("abcdef")},
-        ],
-    )
     rng = np.random.default_rng(3)
     kinds = rng.integers(0, 6, 3000)
     rows = rng.uniform(0.2, 0.8, (6, 8))[kinds] + rng.normal(0, 0.1, (3000, 8))
-    frame = pl.DataFrame(dict(zip(names, rows.T, strict=True))).with_columns(
-        pl.Series("id", [f"c{i}" for i in range(3000)]),
-        pl.Series("kind", np.array(list("abcdef"))[kinds]),
-    )
-    study = study_from_tables(tables)
+    study, frame = clouds(rows, kinds, (0.0, 1.0), "logistic", 4.0)
     model = trained(study, frame).classifier.fitted.model
     held, truth = _side(study, customers(study, frame).codes, inside=True)
     assert (model.chances(held).argmax(axis=1) == truth).mean() > 0.9
@@ -125,23 +112,10 @@ def test_many_classes_around_centres_are_told_apart() -> None:
 
 def test_shapes_far_from_where_customers_are_keep_the_intercept_in_its_bounds() -> None:
     """One class is spread out along many features: steep bends, and nobody near their ends."""
-    names = [f"x{i}" for i in range(16)]
-    tables = churn_tables(
-        classification={"estimator": "logistic"},
-        target="kind",
-        features=[
-            *({"kind": "numeric", "name": n, "lower": -1.0, "upper": 1.0} for n in names),
-            {"kind": "categorical", "name": "kind", "levels": ["near", "far"]},
-        ],
-    )
     rng = np.random.default_rng(3)
     kinds = rng.integers(0, 2, 4000)
     rows = rng.normal(0, 0.12 + 0.12 * kinds[:, None], (4000, 16))
-    frame = pl.DataFrame(dict(zip(names, rows.T, strict=True))).with_columns(
-        pl.Series("id", [f"c{i}" for i in range(4000)]),
-        pl.Series("kind", np.array(["near", "far"])[kinds]),
-    )
-    study = study_from_tables(tables)
+    study, frame = clouds(rows, kinds, (-1.0, 1.0), "logistic", 2.0)
     codes = customers(study, frame).codes
     model = logistic.fit(*Fold.all_of(Pooled(study, codes, told=NO_NOISE))).model
     held, truth = _side(study, codes, inside=True)

@@ -16,6 +16,10 @@ STEP = 0.7
 LARGEST_STEP = 1.0
 """Most log odds that one sum may move a cell."""
 
+LARGEST_FINE = 3.0
+"""Most log odds by which features may differ on their own account, all together (standard
+deviations, added up): features that are alike would each mend the same customers."""
+
 FLATTEST = 0.5
 """Least curvature of a cell, in that of the class as a whole: where chances are near 0 or 1, the
 picture's is too small to step by."""
@@ -90,17 +94,37 @@ class Learner:
             curvature**2 / (float(noise) + curvature + 1e-9)
             for curvature, noise in zip(curvatures, variance, strict=True)
         ]
+        fines = self._fines(goal, told, curvatures, coupling, variance)
+        sizes = [np.average(f**2, weights=c) for f, c in zip(fines, curvatures, strict=True)]
+        held = min(1.0, LARGEST_FINE / max(float(np.sqrt(sizes).sum()), 1e-9))
+        for k, fine in enumerate(fines):
+            if k in self._left_out:
+                continue
+            step = self._start[k] + joint[k] + held * fine - self.shapes[k]
+            self.shapes[k] = self.shapes[k] + STEP * np.clip(step, -LARGEST_STEP, LARGEST_STEP)
+
+    def _fines(
+        self,
+        goal: list[FloatArray],
+        told: list[FloatArray],
+        curvatures: list[FloatArray],
+        coupling: Coupling,
+        variance: FloatArray,
+    ) -> list[FloatArray]:
+        """Each feature's own step, across its score; what all together lack is the joint one's."""
+        found = []
         for k, (score, curvature) in enumerate(zip(self._scores, curvatures, strict=True)):
             if k in self._left_out:
+                found.append(np.zeros(len(score)))
                 continue
             ordered = isinstance(self.labels.space.features[k], Numeric)
             own = shape(
                 goal[k] - told[k], curvature, float(variance[k]), ordered=ordered, sizes=SMALL_SIZES
             )
             fine = self.labels.centred(k, own.mean)
-            fine = fine - score * (float((score * curvature) @ fine) / coupling.own[k])
-            step = self._start[k] + joint[k] + fine - self.shapes[k]
-            self.shapes[k] = self.shapes[k] + STEP * np.clip(step, -LARGEST_STEP, LARGEST_STEP)
+            along = float((score * curvature) @ fine) / coupling.own[k]
+            found.append(fine - score * along)
+        return found
 
     def _curvatures(self) -> list[FloatArray]:
         """Customers times mean p(1-p) of each cell, by the Gaussian picture."""
