@@ -101,6 +101,17 @@ def test_features_that_are_alike_do_not_each_mend_the_same_customers() -> None:
     assert -np.log(np.maximum(own, 1e-6)).mean() < 0.4
 
 
+def test_a_run_whose_counts_are_all_noise_ends_all_the_same() -> None:
+    """Far fewer customers than declared: it is paid, so it must not break off."""
+    study = churn_study()
+    codes = customers(study, churn_frame(900)).codes
+    first = Pooled(study, codes)
+    pooled_fit(first)
+    below = replace(first.opened[0], values=-np.abs(first.opened[0].values))
+    found = pooled_fit(Pooled(study, codes, answers=[below, *first.opened[1:]]))
+    assert np.isfinite(found.model.chances(codes)).all()
+
+
 def test_no_query_holds_anything_but_what_earlier_sums_told() -> None:
     """The same opened sums give the same questions, whoever the customers are."""
     assert asks_alike(churn_study(), additive.fit) == 4

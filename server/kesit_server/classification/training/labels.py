@@ -136,6 +136,10 @@ SCALE = 2 * WEIGHT_BITS
 
 
 def whole_weights(weights: FloatArray) -> list[int]:
-    """Weights as a query's parameters: whole, at least 1, and together no longer than 1."""
+    """Weights as a query's parameters: whole, at least 1, and together no longer than 1.
+
+    Where no feature tells anything, all weigh alike.
+    """
+    weights = weights if weights.any() else np.ones(len(weights))
     room = np.sqrt(WEIGHT**2 - len(weights))
     return [max(1, int(weight)) for weight in room * weights / np.linalg.norm(weights)]

@@ -95,8 +95,11 @@ class Learner:
             for curvature, noise in zip(curvatures, variance, strict=True)
         ]
         fines = self._fines(goal, told, curvatures, coupling, variance)
-        sizes = [np.average(f**2, weights=c) for f, c in zip(fines, curvatures, strict=True)]
-        held = min(1.0, LARGEST_FINE / max(float(np.sqrt(sizes).sum()), 1e-9))
+        together = sum(
+            float(np.sqrt(fine**2 @ curvature / max(float(curvature.sum()), 1e-9)))
+            for fine, curvature in zip(fines, curvatures, strict=True)
+        )
+        held = min(1.0, LARGEST_FINE / max(together, 1e-9))
         for k, fine in enumerate(fines):
             if k in self._left_out:
                 continue
