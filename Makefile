@@ -11,8 +11,8 @@ BASE := $(VENV)/.base
 demo: $(BASE)
 	$(BIN)/kesit demo
 
-# One thread a worker: pools of threads that outnumber the cores wait for each other (ten times
-# slower). A third worker, for many tests wait for processes.
+# One thread a worker: pools of threads that outnumber the cores wait for each other. A third
+# worker, for many tests wait for processes.
 test: export OMP_NUM_THREADS = 1
 test: export OPENBLAS_NUM_THREADS = 1
 test: $(DEV)

@@ -56,6 +56,7 @@ class Server:
                 if server.told and server.asked.count("receive") == 2:
                     server.told.requested = True
 
+        # No client: none of the calls that are left goes to one.
         return Connection(None, b"", flower._Bell())  # type: ignore[arg-type]
 
     def take(self, call: str) -> None:
@@ -79,10 +80,15 @@ def join(
 ) -> tuple[bool, list[Event]]:
     """One start of a node."""
     events: list[Event] = []
-    link = Link("server:1", b"", None, path)  # type: ignore[arg-type]
     with Memory.open(path) as memory:
-        loop = node_loop._Loop(link, server.connection(), None, events.append, stop or Stop())  # type: ignore[arg-type]
-        return loop.join(memory, seconds), events
+        return loop_of(server, path, events, stop or Stop()).join(memory, seconds), events
+
+
+def loop_of(server: Server, path: Path, events: list[Event], stop: Stop) -> node_loop._Loop:
+    """A node's loop without a key or an app: nothing is signed here, and no message comes."""
+    link = Link("server:1", b"", None, path)  # type: ignore[arg-type]  (no key)
+    connection = server.connection()
+    return node_loop._Loop(link, connection, None, events.append, stop)  # type: ignore[arg-type]  (no app)
 
 
 def test_the_first_start_activates_and_the_next_ones_resume(path: Path) -> None:
@@ -140,9 +146,9 @@ def test_a_node_that_comes_back_is_online_before_it_says_so(path: Path) -> None:
     """Else a run that begins right then would leave it out."""
     stop = Stop()
     server, events = Server(failures=[flower.UnavailableError], told=stop), list[Event]()
-    link, connection = Link("server:1", b"", None, path), server.connection()  # type: ignore[arg-type]
-    connection.node_id = 7
-    node_loop._Loop(link, connection, None, events.append, stop).attend()  # type: ignore[arg-type]
+    loop = loop_of(server, path, events, stop)
+    loop.connection.node_id = 7
+    loop.attend()
     assert server.asked == ["receive", "heartbeat", "receive"]
     assert [event.kind for event in events] == ["waiting", "connected"]
 
